@@ -1,0 +1,116 @@
+"""A node's inputs, checked: shapes against the signature, dtypes and devices against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ddn.errors import DtypeError
+from ddn.problem import Problem
+from ddn.signature import Signature, format_term
+
+if TYPE_CHECKING:
+    from ddn.node import DeclarativeNode
+
+__all__ = ["Bound", "bind"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A node and its inputs, ready to be solved.
+
+    Attributes:
+        problem: the problem with known shapes.
+        operands: inputs, then parameters and buffers of the node, in the dtype of the computation.
+        batch_shape: common batch shape of the inputs.
+        dtype: of the result: that of the inputs.
+    """
+
+    problem: Problem
+    operands: tuple[Tensor, ...]
+    batch_shape: torch.Size
+    dtype: torch.dtype
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the batch has no problem."""
+        return self.batch_shape.numel() == 0
+
+    def empty_solution(self) -> tuple[Tensor, ...]:
+        """The solution of no problem, connected to all operands by zero gradients."""
+        differentiable = [o for o in self.operands if o.is_floating_point()]
+        connection = sum((operand.sum() * 0 for operand in differentiable), torch.zeros(()))
+        return tuple(
+            connection.expand(*self.batch_shape, *shape).to(self.operands[0])
+            for shape in self.problem.output_shapes
+        )
+
+    def present(self, blocks: Sequence[Tensor]) -> Any:
+        """Blocks as the user sees them: in the dtype of the inputs; one tensor if there is one."""
+        cast = tuple(block.to(self.dtype) for block in blocks)
+        return cast[0] if len(cast) == 1 else cast
+
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """Switches autocast off: optimality conditions do not survive sixteen bits."""
+        device = self.operands[0].device.type
+        if torch.is_autocast_enabled(device):
+            return torch.autocast(device, enabled=False)
+        return nullcontext()
+
+
+def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) -> Bound:
+    """Check inputs and collect what the problem depends on."""
+    name = type(node).__name__
+    for position, value in enumerate(inputs[: len(signature.inputs)]):
+        _check_input(name, signature, position, value)
+    binding = signature.bind(inputs, node.dimensions)
+    # Parameters and buffers are operands like the inputs, so that nothing the problem uses is missed.
+    captured = {**dict(node.named_parameters()), **dict(node.named_buffers())}
+    dtype = inputs[0].dtype
+    for value in inputs[1:]:
+        dtype = torch.promote_types(dtype, value.dtype)
+    compute = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    everything = [(f"input {i}", value) for i, value in enumerate(inputs)]
+    everything += list(captured.items())
+    operands = tuple(_convert(name, label, value, inputs[0], compute) for label, value in everything)
+    core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
+    shapes = signature.output_shapes(binding.sizes)
+    problem = Problem(node, core_ranks, tuple(captured), shapes)
+    return Bound(problem, operands, binding.batch_shape, dtype)
+
+
+def _check_input(name: str, signature: Signature, position: int, value: Any) -> None:
+    label = f"{name}: input {position}, signature term {format_term(signature.inputs[position])},"
+    if not isinstance(value, Tensor):
+        raise DtypeError(
+            f"{label} must be a tensor, but is {type(value).__name__}: wrap it in torch.as_tensor."
+        )
+    if not value.is_floating_point():
+        raise DtypeError(
+            f"{label} has dtype {value.dtype}: a node differentiates with respect to real numbers. "
+            "Convert it, for example by .to(torch.get_default_dtype())."
+        )
+
+
+def _convert(
+    name: str, label: str, value: Tensor, first: Tensor, compute: torch.dtype
+) -> Tensor:
+    if value.device != first.device:
+        raise DtypeError(
+            f"{name}: {label} is on {value.device}, but input 0 on {first.device}. Move all inputs and "
+            "the node to one device."
+        )
+    if not value.is_floating_point():
+        return value
+    narrow = value.dtype in (torch.float16, torch.bfloat16)
+    if value.dtype != compute and not narrow:
+        raise DtypeError(
+            f"{name}: {label} has dtype {value.dtype}, but the computation runs in {compute}. Convert "
+            "inputs and node to one dtype, for example by .to(torch.float64)."
+        )
+    return value.to(compute)

@@ -1,0 +1,198 @@
+"""From operands to a verified solution: what stands between a node and the functions that
+differentiate it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddn.errors import SignatureError, SingularSystemError, SolveError, SolveWarning
+from ddn.gradient import ImplicitGradient
+from ddn.kkt import least_squares_multipliers
+from ddn.problem import Problem, generic_vector
+from ddn.solution import Status
+from ddn.solvers.base import Solver
+
+__all__ = ["ImplicitEngine", "acceptable_residual"]
+
+_MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class ImplicitEngine:
+    """Solves a problem, verifies the optimality conditions, and solves its KKT systems.
+
+    Attributes:
+        problem: the problem of the node, bound to shapes.
+        solver: finds the solution.
+        gradient: how to differentiate it.
+        on_failure: what to do for problems that fail: "raise", "warn" or "nan".
+    """
+
+    problem: Problem
+    solver: Solver
+    gradient: ImplicitGradient
+    on_failure: str
+
+    def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """y, λ, status, iterations, stationarity and feasibility of every problem."""
+        with torch.no_grad():
+            self._check_symmetry(operands)
+            result = self.solver.solve(self.problem, operands)
+            y, multipliers = result.y, result.multipliers
+            gradient = torch.func.grad(lambda y: self.problem.objective(y, operands).sum())(y)
+            if multipliers is None:
+                jacobian = self.problem.constraint_jacobian(y, operands)
+                multipliers = least_squares_multipliers(gradient, jacobian)
+            residuals = _residuals(self.problem, y, multipliers, gradient, operands)
+            status = _verify(result.status, *residuals)
+            y, multipliers = self._apply_policy(status, y, multipliers)
+        return y, multipliers, status, result.iterations, *residuals
+
+    def solve_kkt(
+        self,
+        right_y: Tensor,
+        right_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        operands: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """K⁻¹ applied to a right side; problems without a solution follow ``on_failure``."""
+        with torch.no_grad():
+            u, s, failed = self.gradient.linear_solver.solve(
+                self.problem, y, multipliers, operands, right_y, right_multipliers
+            )
+        if bool(failed.any()):
+            message = (
+                f"{self._name}: the gradient is not defined for {_listing(failed)}. The KKT matrix is "
+                "singular there and the direction asked for lies outside its range: the solution is "
+                "not unique, or its constraints are degenerate. Make the objective strictly convex in "
+                "the free directions (a small proximal term does), or use on_failure='nan' to get NaN "
+                "in exactly these problems."
+            )
+            if self.on_failure == "raise":
+                raise SingularSystemError(message, _indices(failed))
+            if self.on_failure == "warn":
+                warnings.warn(message, SolveWarning, stacklevel=2)
+            else:
+                u = torch.where(failed.unsqueeze(-1), torch.nan, u)
+                s = torch.where(failed.unsqueeze(-1), torch.nan, s)
+        return u, s
+
+    @property
+    def _name(self) -> str:
+        return type(self.problem.node).__name__
+
+    def _check_symmetry(self, operands: Sequence[Tensor]) -> None:
+        # Symmetry is a property of the formula, not of the data: one look per node is enough.
+        node = self.problem.node
+        if node.symmetry_checked or not self.problem.has_equality:
+            return
+        deviation = self.problem.constraint_asymmetry(
+            self.problem.starting_point(operands), operands
+        )
+        if deviation is not None:
+            limit = torch.finfo(deviation.dtype).eps ** 0.5
+            if bool((deviation > limit).any()):
+                raise SignatureError(
+                    f"{self._name}.equality marks a matrix as symmetric that is not: it differs from "
+                    f"its transpose by {float(deviation.max()):.1e} relative. Only its lower triangle "
+                    "would count. State all entries (without ddn.symmetric), or symmetrize the formula."
+                )
+        node.symmetry_checked = True
+
+    def _apply_policy(
+        self, status: Tensor, y: Tensor, multipliers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        failed = status != Status.CONVERGED
+        if not bool(failed.any()):
+            return y, multipliers
+        reasons = "; ".join(
+            f"{_listing(status == code)}: {Status(code).name}, {Status(code).remedy}"
+            for code in sorted(set(status[failed].tolist()))
+        )
+        message = (
+            f"{self._name}: {int(failed.sum())} of {failed.numel()} problem(s) were not solved by "
+            f"{type(self.solver).__name__}. {reasons}."
+        )
+        if self.on_failure == "raise":
+            raise SolveError(message, _indices(failed))
+        if self.on_failure == "warn":
+            warnings.warn(message, SolveWarning, stacklevel=2)
+            return y, multipliers
+        mask = failed.unsqueeze(-1)
+        return torch.where(mask, torch.nan, y), torch.where(mask, torch.nan, multipliers)
+
+
+def acceptable_residual(dtype: torch.dtype) -> float:
+    """Largest relative residual of the optimality conditions that counts as solved.
+
+    ε^(1/4), 1.2e-4 in float64: loose enough for first-order solvers, tight enough to tell a solution
+    from a point that is none. The solvers of this package reach far smaller residuals.
+    """
+    return float(torch.finfo(dtype).eps ** 0.25)
+
+
+def _residuals(
+    problem: Problem,
+    y: Tensor,
+    multipliers: Tensor,
+    gradient: Tensor,
+    operands: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """‖∇_y L‖_∞ and ‖h‖_∞, each relative to the size of the terms that cancel in it.
+
+    These are ∇f, Aᵀλ and a curvature term H e for stationarity, and A e for feasibility, with e the
+    solution under generic factors (so that A y = 0 is not mistaken for a small scale): numbers that
+    scale with the problem, so that the result does not depend on units.
+    """
+    stationarity, constraint = problem.stationarity(y, multipliers, operands)
+    curvature, tangent = problem.kkt_product(
+        y, multipliers, operands, (y * generic_vector(y), torch.zeros_like(multipliers))
+    )
+    # A solution near zero has no scale of its own: the gradient at the starting point lends one.
+    start = problem.starting_point(operands)
+    initial = torch.func.grad(lambda y: problem.objective(y, operands).sum())(start)
+    floor = torch.finfo(y.dtype).eps ** 0.25 * _largest(initial).nan_to_num(0, 0, 0)
+    terms = [floor, _largest(gradient), _largest(stationarity - gradient), _largest(curvature)]
+    size = torch.stack(terms).amax(0)
+    return (
+        _relative(_largest(stationarity), size),
+        _relative(_largest(constraint), torch.maximum(_largest(tangent), _largest(constraint))),
+    )
+
+
+def _verify(status: Tensor, stationarity: Tensor, feasibility: Tensor) -> Tensor:
+    limit = acceptable_residual(stationarity.dtype)
+    solved = (stationarity <= limit) & (feasibility <= limit)
+    finite = stationarity.isfinite() & feasibility.isfinite()
+    claimed = status == Status.CONVERGED
+    status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
+    return torch.where(~finite, int(Status.NOT_FINITE), status)
+
+
+def _largest(vector: Tensor) -> Tensor:
+    if vector.shape[-1] == 0:
+        return vector.new_zeros(vector.shape[:-1])
+    return vector.abs().amax(-1)
+
+
+def _relative(value: Tensor, size: Tensor) -> Tensor:
+    return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
+
+
+def _indices(mask: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(index) for index in mask.nonzero().tolist()]
+
+
+def _listing(mask: Tensor) -> str:
+    if mask.ndim == 0:
+        return "the problem"
+    indices = [index[0] if len(index) == 1 else index for index in _indices(mask)]
+    shown = ", ".join(map(str, indices[:_MAX_LISTED]))
+    more = f" and {len(indices) - _MAX_LISTED} more" if len(indices) > _MAX_LISTED else ""
+    return f"batch element(s) {shown}{more}"

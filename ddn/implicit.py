@@ -1,0 +1,208 @@
+"""Differentiating a solution through its optimality conditions.
+
+At a regular solution z = (y, λ) of the problem with operands x, F(x, z) = ∇_z L(x, z) = 0, and the
+implicit function theorem gives dz = −K⁻¹ ∂_x F dx with the symmetric K = ∂_z F = ∇²_z L. Hence, for
+cotangents z̄ of the solution,
+
+    w = −K⁻¹ z̄        and        x̄ = ∂/∂x ⟨w, ∇_z L(x, z)⟩     — ONE reverse pass.
+
+The mixed derivative ∂_x F is never formed. The multipliers are outputs like y, so that their gradients
+come for free and the second derivative of y sees how they move. The solution w of the linear system is
+a function with the same structure: with  w = K(x, z)⁻¹ r,
+
+    r̄ = K⁻¹ w̄,        (x̄, z̄) = −∂/∂(x, z) ⟨r̄, K(x, z) w⟩,
+
+again one reverse pass. Two functions that refer to each other give derivatives of every order, in
+reverse and in forward mode, under ``vmap`` and ``torch.func``. (Krantz and Parks 2013, ch. 3;
+Gould, Hartley and Campbell 2021, Prop. 4.6, for the first order.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ddn.batching import align_mapped_dimensions
+from ddn.forward_mode import directional_derivative, own_memory, saved_primals
+
+if TYPE_CHECKING:
+    from ddn.problem import Problem
+
+__all__ = ["Engine", "KKTSolve", "StationaryPoint"]
+
+
+class Engine(Protocol):
+    """What the two functions need: the problem, its solution, and the linear system."""
+
+    problem: Problem
+
+    def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """y ``(*batch, m)``, λ ``(*batch, p)`` and diagnostics ``(*batch,)``."""
+
+    def solve_kkt(
+        self,
+        right_y: Tensor,
+        right_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        operands: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """(u, s) with K (u, s) = (right_y, right_multipliers)."""
+
+
+class StationaryPoint(torch.autograd.Function):
+    """x ↦ (y, λ), and diagnostics that carry no derivative."""
+
+    @staticmethod
+    def forward(engine: Engine, *operands: Tensor) -> tuple[Tensor, ...]:
+        return own_memory(engine.solve(operands))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.engine, *operands = inputs
+        y, multipliers, *diagnostics = output
+        ctx.num_diagnostics = len(diagnostics)
+        ctx.mark_non_differentiable(*diagnostics)
+        ctx.save_for_backward(y, multipliers, *operands)
+        ctx.save_for_forward(y, multipliers, *operands)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        grad_y, grad_multipliers = cotangents[:2]
+        y, multipliers, *operands = ctx.saved_tensors
+        problem = ctx.engine.problem
+        u, s = KKTSolve.apply(ctx.engine, -grad_y, -grad_multipliers, y, multipliers, *operands)
+        needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
+
+        def pairing(*differentiated: Tensor) -> Tensor:
+            moved = _replace(operands, needed, differentiated)
+            gradient, constraint = problem.stationarity(y, multipliers, moved)
+            return (u * gradient).sum() + (s * constraint).sum()
+
+        gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
+            *(operands[i] for i in needed)
+        )
+        result: list[Tensor | None] = [None] * len(operands)
+        for i, gradient in zip(needed, gradients, strict=True):
+            result[i] = gradient
+        return (None, *result)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        with saved_primals(ctx) as (y, multipliers, *operands):
+            problem = ctx.engine.problem
+            moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
+
+            def conditions(*differentiated: Tensor) -> tuple[Tensor, Tensor]:
+                moved = _replace(operands, moving, differentiated)
+                return problem.stationarity(y, multipliers, moved)
+
+            change_y, change_multipliers = directional_derivative(
+                conditions, [operands[i] for i in moving], [tangents[i] for i in moving]
+            )
+            tangent_y, tangent_multipliers = KKTSolve.apply(
+                ctx.engine, -change_y, -change_multipliers, y, multipliers, *operands
+            )
+        return (tangent_y, tangent_multipliers, *(None,) * ctx.num_diagnostics)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], engine: Engine, *operands: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        aligned = align_mapped_dimensions(operands, in_dims[1:], engine.problem.core_ranks)
+        outputs = StationaryPoint.apply(engine, *aligned)
+        return outputs, (0,) * len(outputs)
+
+
+class KKTSolve(torch.autograd.Function):
+    """(r, x, z) ↦ w with K(x, z) w = r, both split into the parts of y and λ."""
+
+    @staticmethod
+    def forward(
+        engine: Engine,
+        right_y: Tensor,
+        right_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        *operands: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        u, s = own_memory(engine.solve_kkt(right_y, right_multipliers, y, multipliers, operands))
+        return u, s
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.engine, _, _, y, multipliers, *operands = inputs
+        ctx.save_for_backward(*output, y, multipliers, *operands)
+        ctx.save_for_forward(*output, y, multipliers, *operands)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        u, s, *point = ctx.saved_tensors
+        grad_right = KKTSolve.apply(ctx.engine, *cotangents, *point)
+        needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
+        result: list[Tensor | None] = [None] * len(point)
+        if needed:
+
+            def pairing(*differentiated: Tensor) -> Tensor:
+                product = _kkt_product(ctx.engine, _replace(point, needed, differentiated), u, s)
+                return -sum((w * k).sum() for w, k in zip(grad_right, product, strict=True))
+
+            gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
+                *(point[i] for i in needed)
+            )
+            for i, gradient in zip(needed, gradients, strict=True):
+                result[i] = gradient
+        return (None, *grad_right, *result)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
+        with saved_primals(ctx) as (u, s, *point):
+            right = [
+                torch.zeros_like(value) if tangent is None else tangent
+                for value, tangent in zip((u, s), tangents[:2], strict=True)
+            ]
+            moving = [i for i, tangent in enumerate(tangents[2:]) if tangent is not None]
+            if moving:
+
+                def product(*differentiated: Tensor) -> tuple[Tensor, Tensor]:
+                    return _kkt_product(ctx.engine, _replace(point, moving, differentiated), u, s)
+
+                change = directional_derivative(
+                    product, [point[i] for i in moving], [tangents[2 + i] for i in moving]
+                )
+                right = [r - c for r, c in zip(right, change, strict=True)]
+            tangent_u, tangent_s = KKTSolve.apply(ctx.engine, *right, *point)
+        return tangent_u, tangent_s
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], engine: Engine, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        ranks = (1, 1, 1, 1, *engine.problem.core_ranks)
+        aligned = align_mapped_dimensions(tensors, in_dims[1:], ranks)
+        return KKTSolve.apply(engine, *aligned), (0, 0)
+
+
+def _kkt_product(
+    engine: Engine, point: Sequence[Tensor], u: Tensor, s: Tensor
+) -> tuple[Tensor, Tensor]:
+    """K(x, z) (u, s), where the direction may have more batch dimensions than the point."""
+    y, multipliers, *operands = point
+    batch = torch.broadcast_shapes(y.shape[:-1], u.shape[:-1])
+    y = y.expand(*batch, y.shape[-1])
+    multipliers = multipliers.expand(*batch, multipliers.shape[-1])
+    return engine.problem.kkt_product(
+        y, multipliers, operands, (u.expand_as(y), s.expand_as(multipliers))
+    )
+
+
+def _replace(
+    tensors: Sequence[Tensor], positions: Sequence[int], values: Sequence[Tensor]
+) -> list[Tensor]:
+    result = list(tensors)
+    for position, value in zip(positions, values, strict=True):
+        result[position] = value
+    return result

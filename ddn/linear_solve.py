@@ -1,0 +1,125 @@
+"""Symmetric indefinite systems, batched: LDLᵀ, and what to do when the matrix is singular.
+
+``torch.linalg.solve`` and ``inv`` go through a batched LU that fails or hangs on CPU for sizes of
+150 and more (pytorch#142815); the Bunch-Kaufman factorisation LDLᵀ does not, needs half the work, and
+tells the inertia.
+
+Nothing here is differentiable by itself: :mod:`ddn.implicit` differentiates the solution of the
+system without looking into the factorisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SymmetricFactorization", "equilibrate", "factorize", "solve_symmetric"]
+
+# Ruiz (2001): a few sweeps bring all rows of a symmetric matrix to unit size.
+_EQUILIBRATION_SWEEPS = 3
+
+
+@dataclass(frozen=True)
+class SymmetricFactorization:
+    """K = P L D Lᵀ Pᵀ with 1×1 and 2×2 blocks in D, as LAPACK's ``sytrf`` stores it.
+
+    Attributes:
+        factors: ``(*batch, n, n)``.
+        pivots: ``(*batch, n)``; a pair of negative pivots marks a 2×2 block.
+    """
+
+    factors: Tensor
+    pivots: Tensor
+
+    def solve(self, right_side: Tensor) -> Tensor:
+        """K⁻¹ B for B ``(*batch, n, k)``."""
+        return torch.linalg.ldl_solve(self.factors, self.pivots, right_side)
+
+    def block_eigenvalues(self) -> Tensor:
+        """Eigenvalues of the blocks of D, ``(*batch, n)``; their signs are the inertia of K."""
+        diagonal = self.factors.diagonal(dim1=-2, dim2=-1)
+        below = torch.zeros_like(diagonal)
+        below[..., :-1] = self.factors.diagonal(offset=-1, dim1=-2, dim2=-1)
+        paired = self.pivots < 0
+        # Negative pivots come in pairs; odd positions of a run open a 2×2 block.
+        opens = paired & (paired.cumsum(-1) % 2 == 1)
+        following = torch.roll(diagonal, -1, -1)
+        center, half = (diagonal + following) / 2, (diagonal - following) / 2
+        radius = torch.hypot(half, below)
+        upper, lower = center + radius, center - radius
+        closes = torch.roll(opens, 1, -1)
+        result = torch.where(opens, upper, diagonal)
+        return torch.where(closes, torch.roll(lower, 1, -1), result)
+
+
+def factorize(matrix: Tensor) -> SymmetricFactorization:
+    """LDLᵀ factorisation of symmetric ``(*batch, n, n)``; only the lower triangle is read."""
+    factors, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
+    return SymmetricFactorization(factors, pivots)
+
+
+def equilibrate(matrix: Tensor) -> Tensor:
+    """Diagonal scaling d ``(*batch, n)`` such that the rows of ``d_i K_ij d_j`` have size about 1."""
+    scale = torch.ones_like(matrix[..., 0])
+    magnitude = matrix.abs()
+    for _ in range(_EQUILIBRATION_SWEEPS):
+        rows = (magnitude * scale.unsqueeze(-2)).amax(-1) * scale
+        scale = torch.where(rows > 0, scale / rows.sqrt(), scale)
+    return scale
+
+
+def solve_symmetric(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve K u = b for symmetric, possibly indefinite K.
+
+    Where K is numerically singular, u is the minimum-norm solution in the equilibrated variables if b
+    is in the range of K; where it is not, no solution exists and the problem is reported.
+
+    Args:
+        matrix: ``(*batch, n, n)``.
+        right_side: ``(*batch, n, k)``.
+
+    Returns:
+        u ``(*batch, n, k)`` and a mask ``(*batch,)``, true where no solution exists. Problems with
+        NaN or infinite data give NaN, and leave the other problems of the batch untouched.
+    """
+    n = matrix.shape[-1]
+    if n == 0 or matrix.numel() == 0:
+        return torch.zeros_like(right_side), matrix.new_zeros(matrix.shape[:-2], dtype=torch.bool)
+    finite = matrix.isfinite().flatten(-2).all(-1) & right_side.isfinite().flatten(-2).all(-1)
+    identity = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    matrix = torch.where(finite[..., None, None], matrix, identity)
+
+    scale = equilibrate(matrix)
+    scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    scaled_right = right_side * scale.unsqueeze(-1)
+    factorization = factorize(scaled)
+    solution = factorization.solve(scaled_right)
+    # One step of iterative refinement: LDLᵀ loses a few digits to element growth.
+    solution = solution + factorization.solve(scaled_right - scaled @ solution)
+
+    threshold = 10 * n * torch.finfo(matrix.dtype).eps
+    blocks = factorization.block_eigenvalues().abs()
+    suspicious = blocks.amin(-1) <= threshold * blocks.amax(-1)
+    failed = torch.zeros_like(finite)
+    if bool(suspicious.any()):
+        special, inconsistent = _minimum_norm(scaled[suspicious], scaled_right[suspicious])
+        solution = solution.clone()
+        solution[suspicious] = special
+        failed[suspicious] = inconsistent
+    solution = solution * scale.unsqueeze(-1)
+    return torch.where(finite[..., None, None], solution, torch.nan), failed & finite
+
+
+def _minimum_norm(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
+    """Pseudo-inverse solution by eigenvalues, and whether the right side leaves the range."""
+    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    magnitude = eigenvalues.abs()
+    eps = torch.finfo(matrix.dtype).eps
+    kept = magnitude > 10 * matrix.shape[-1] * eps * magnitude.amax(-1, keepdim=True)
+    coordinates = vectors.mT @ right_side
+    inverse = torch.where(kept, 1 / torch.where(kept, eigenvalues, 1), 0)
+    outside = torch.where(kept.unsqueeze(-1), 0, coordinates).norm(dim=-2)
+    inconsistent = outside > eps**0.5 * right_side.norm(dim=-2)
+    return vectors @ (inverse.unsqueeze(-1) * coordinates), inconsistent.any(-1)

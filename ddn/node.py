@@ -1,0 +1,203 @@
+"""The declarative node: what a user subclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddn.binding import Bound, bind
+from ddn.closed_form import ClosedForm
+from ddn.engine import ImplicitEngine
+from ddn.errors import SignatureError
+from ddn.gradient import ImplicitGradient
+from ddn.implicit import StationaryPoint
+from ddn.node_functions import NodeFunctions, guard_parameters, guard_undeclared
+from ddn.signature import Signature
+from ddn.solution import Solution
+from ddn.solvers.base import NodeSolve, Solver
+from ddn.solvers.newton import Newton
+
+__all__ = ["DeclarativeNode"]
+
+_POLICIES = ("raise", "warn", "nan")
+
+
+class DeclarativeNode(nn.Module):
+    """A layer whose output is the solution of an optimization problem,
+
+        y(x) ∈ argmin_u f(x, u)   subject to   h(x, u) = 0,
+
+    and whose gradient comes from the optimality conditions at the solution (Gould, Hartley and Campbell
+    2021). A subclass states the problem; solver and gradient are separate objects.
+
+    A subclass sets ``signature`` and defines ``objective``; the rest is optional. Functions of the
+    problem see ONE problem, without batch dimensions; the library maps them over the batch. ``solve`` and
+    ``vjp`` are batched.
+
+    * ``signature``: core dimensions of the inputs and of the solution blocks in NumPy's gufunc notation,
+      ``"(m,n),(m)->(n)"``.
+    * ``objective(*inputs, *blocks)``: f, a scalar.
+    * ``equality(*inputs, *blocks)``: h, any tensor, zero at a feasible point; mark symmetric matrices by
+      :func:`ddn.symmetric`; a tuple joins several constraints.
+    * ``starting_point(*inputs)``: where the solver starts.
+    * ``solve(*inputs)``: ``(*batch, *core)`` each, all inputs with the whole batch shape; returns the
+      solution block, or a tuple of them. Runs without gradient.
+    * ``vjp(inputs, y, grad_y)``: closed form of the derivative, v ↦ (∂y/∂x)ᵀ v, in differentiable torch
+      operations, shapes as for ``solve``; returns one gradient (or None) per input.
+    * ``solve_and_save(*inputs)``: like ``solve``, but returns ``(y, saved)`` with a tuple of tensors
+      (a factorization, say), ``(*batch, ...)`` each, that ``vjp`` receives as further arguments. They are
+      constants in the derivative: ``vjp`` must be right without them, too.
+
+    Parameters and buffers of the module (and of submodules) may be used in the problem; parameters get
+    gradients like inputs. Anything else that requires grad must be an input.
+
+    Args:
+        solver: finds the solution; None means ``solve`` if the node has it, else
+            :class:`ddn.solvers.Newton`.
+        gradient: how to differentiate; None means ``vjp`` if the node has it, else
+            :class:`ddn.ImplicitGradient`.
+        on_failure: what to do for problems that fail, in the solve or in the gradient: ``"raise"`` an
+            error that lists them, ``"warn"``, or ``"nan"`` in exactly these problems.
+
+    Example:
+        >>> class MinKL(ddn.DeclarativeNode):
+        ...     signature = "(n)->(n)"
+        ...     def objective(self, x, y):
+        ...         return torch.special.xlogy(y, y / x).sum()
+        ...     def equality(self, x, y):
+        ...         return y.sum().unsqueeze(0) - 1
+        >>> MinKL()(torch.tensor([1.0, 3.0]))
+        tensor([0.2500, 0.7500])
+    """
+
+    signature: str
+    dimensions: Mapping[str, int] = {}
+    """Sizes of dimensions that no input has, by name."""
+
+    objective: Callable[..., Tensor]
+    equality: ClassVar[Callable[..., Any] | None] = None
+    inequality: ClassVar[Callable[..., Any] | None] = None
+    starting_point: ClassVar[Callable[..., Any] | None] = None
+    solve: ClassVar[Callable[..., Any] | None] = None
+    solve_and_save: ClassVar[Callable[..., Any] | None] = None
+    vjp: ClassVar[Callable[..., Any] | None] = None
+
+    def __init__(
+        self,
+        *,
+        solver: Solver | None = None,
+        gradient: ImplicitGradient | None = None,
+        on_failure: str = "raise",
+    ) -> None:
+        super().__init__()
+        if on_failure not in _POLICIES:
+            raise ValueError(f"on_failure is one of {_POLICIES}, but was given {on_failure!r}.")
+        self.solver = solver
+        self.gradient = gradient
+        self.on_failure = on_failure
+        self.symmetry_checked = False
+
+    @property
+    def has_equality(self) -> bool:
+        """Whether the node states equality constraints."""
+        return self.equality is not None
+
+    @property
+    def uses_closed_form(self) -> bool:
+        """Whether the derivative is the node's own ``vjp``."""
+        return self.vjp is not None and self.gradient is None
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Solve the batch of problems.
+
+        Args:
+            *inputs: ``(*batch, *core)`` each; batch dimensions broadcast.
+
+        Returns:
+            ``(*batch, *core)``, or a tuple with one tensor per solution block.
+
+        Raises:
+            ShapeError: an input does not fit its term of the signature.
+            DtypeError: an input is not a real floating-point tensor, or dtypes or devices differ.
+            SolveError: problems were not solved (with ``on_failure="raise"``).
+            UndeclaredTensorError: the problem uses a tensor that requires grad but is not declared.
+        """
+        bound = self._bind(inputs)
+        if bound.is_empty:
+            return bound.present(bound.empty_solution())
+        blocks = self._closed_form(bound) if self.uses_closed_form else self._implicit(bound)[0]
+        return bound.present(blocks)
+
+    def solution(self, *inputs: Tensor) -> Solution:
+        """Solve the batch and return multipliers and diagnostics, too.
+
+        The multipliers are differentiable like y. Always uses the generic gradient, whether the node
+        has a ``vjp`` or not.
+        """
+        bound = self._bind(inputs)
+        if bound.is_empty:
+            raise SignatureError(
+                f"{type(self).__name__}.solution needs at least one problem, but the batch is empty."
+            )
+        blocks, (multipliers, status, iterations, stationarity, feasibility) = self._implicit(bound)
+        return Solution(
+            bound.present(blocks),
+            multipliers,
+            None,
+            status,
+            iterations,
+            stationarity,
+            feasibility,
+        )
+
+    def extra_repr(self) -> str:
+        """The signature and the options that differ from the defaults."""
+        parts = [f"signature={str(self._signature())!r}"]
+        parts += [f"solver={self.solver}"] if self.solver is not None else []
+        parts += [f"gradient={self.gradient}"] if self.gradient is not None else []
+        parts += [f"on_failure={self.on_failure!r}"] if self.on_failure != "raise" else []
+        return ", ".join(parts)
+
+    def _signature(self) -> Signature:
+        text = getattr(self, "signature", None)
+        if text is None or not callable(getattr(self, "objective", None)):
+            raise SignatureError(
+                f"{type(self).__name__} must set `signature` and define `objective`."
+            )
+        return Signature.parse(text)
+
+    def _bind(self, inputs: Sequence[Tensor]) -> Bound:
+        signature = self._signature()
+        if self.inequality is not None:
+            raise SignatureError(
+                f"{type(self).__name__} defines `inequality`, which this version does not support: "
+                "only equality constraints enter the optimality conditions. Remove it, or express the "
+                "bound through the variables (y = exp(z), say)."
+            )
+        return bind(self, signature, inputs)
+
+    def _default_solver(self) -> Solver:
+        if self.solver is not None:
+            return self.solver
+        has_own = self.solve is not None or self.solve_and_save is not None
+        return NodeSolve() if has_own else Newton()
+
+    @torch.compiler.disable
+    def _implicit(self, bound: Bound) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        guard_undeclared(bound.problem, bound.operands)
+        gradient = self.gradient or ImplicitGradient()
+        engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
+        with bound.full_precision():
+            y, *rest = StationaryPoint.apply(engine, *bound.operands)
+        return bound.problem.split(y), tuple(rest)
+
+    @torch.compiler.disable
+    def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
+        guard_parameters(bound.problem, bound.operands)
+        functions = NodeFunctions(bound.problem, self._default_solver())
+        with bound.full_precision():
+            outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
+        return outputs[: functions.num_blocks]

@@ -1,0 +1,120 @@
+"""A node's batched functions, as the differentiable functions call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddn.errors import SignatureError, UndeclaredTensorError
+from ddn.problem import Problem
+from ddn.solvers.base import NodeSolve, Solver, as_blocks, check_blocks
+
+__all__ = ["NodeFunctions", "guard_parameters", "guard_undeclared"]
+
+
+@dataclass(frozen=True)
+class NodeFunctions:
+    """``solve`` and ``vjp`` of a node that brings its own derivative.
+
+    Attributes:
+        problem: the problem of the node, bound to shapes.
+        solver: finds the solution.
+    """
+
+    problem: Problem
+    solver: Solver
+
+    @property
+    def core_ranks(self) -> tuple[int, ...]:
+        """Core dimensions of every operand."""
+        return self.problem.core_ranks
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of solution blocks."""
+        return len(self.problem.output_shapes)
+
+    def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Solution blocks, then what ``solve_and_save`` keeps for ``vjp``."""
+        with torch.no_grad():
+            saving = self.problem.node.solve_and_save is not None
+            if isinstance(self.solver, NodeSolve) and saving:
+                batch = self.problem.batch_shape(operands)
+                y, saved = self.problem.call("solve_and_save", self._expanded(operands, batch))
+                blocks = as_blocks(y)
+                check_blocks(self.problem, blocks, batch, "solve_and_save")
+                return (*blocks, *saved)
+            return self.problem.split(self.solver.solve(self.problem, operands).y)
+
+    def pull_back(
+        self,
+        operands: Sequence[Tensor],
+        y: Sequence[Tensor],
+        grad_y: Sequence[Tensor],
+        saved: Sequence[Tensor],
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of the operands, summed over the problems that share one."""
+        batch = self.problem.batch_shape(operands)
+        expanded = self._expanded(operands, batch)
+        num_inputs = self.problem.num_inputs
+        single = len(y) == 1
+        gradients = self.problem.invoke(
+            "vjp",
+            operands,
+            tuple(expanded[:num_inputs]),
+            y[0] if single else tuple(y),
+            grad_y[0] if single else tuple(grad_y),
+            *saved,
+        )
+        gradients = (gradients,) if isinstance(gradients, Tensor) else tuple(gradients)
+        if len(gradients) != num_inputs:
+            raise SignatureError(
+                f"{type(self.problem.node).__name__}.vjp must return one gradient (or None) per input, "
+                f"{num_inputs}, but returned {len(gradients)}."
+            )
+        return tuple(
+            None if gradient is None else gradient.sum_to_size(operand.shape)
+            for gradient, operand in zip(gradients, operands[:num_inputs], strict=True)
+        ) + (None,) * (len(operands) - num_inputs)
+
+    def _expanded(self, operands: Sequence[Tensor], batch: torch.Size) -> list[Tensor]:
+        return self.problem.expand_inputs(operands, batch)
+
+
+def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
+    """Raise if the problem depends on a tensor that requires grad and is not an operand.
+
+    Such a tensor would get no gradient without a word. One problem of the batch is evaluated on detached
+    operands; a result that requires grad gives it away.
+    """
+    if not torch.is_grad_enabled():
+        return
+    single = [
+        operand.detach()[(0,) * (operand.ndim - rank)]
+        for operand, rank in zip(operands, problem.core_ranks, strict=True)
+    ]
+    y = problem.starting_point(single).detach()
+    for name, value in (
+        ("objective", problem.objective(y, single)),
+        ("equality", problem.equality(y, single)),
+    ):
+        if value.requires_grad:
+            raise UndeclaredTensorError(
+                f"{type(problem.node).__name__}.{name} depends on a tensor that requires grad but is "
+                "neither an input nor a parameter of the node, so that it would get no gradient. Add "
+                "it to the signature and pass it as an input, register it as an nn.Parameter, or use "
+                "its .detach()."
+            )
+
+
+def guard_parameters(problem: Problem, operands: Sequence[Tensor]) -> None:
+    """Raise if a node with its own ``vjp`` has parameters that would get no gradient."""
+    if any(operand.requires_grad for operand in operands[problem.num_inputs :]):
+        raise UndeclaredTensorError(
+            f"{type(problem.node).__name__} has parameters that require grad, but its `vjp` returns "
+            "gradients of the inputs only. Construct it with gradient=ddn.ImplicitGradient(), make the "
+            "parameters inputs, or freeze them with .requires_grad_(False)."
+        )

@@ -1,0 +1,64 @@
+"""What a solver is: it takes the batched problem and returns solution vectors with a status each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddn.errors import ShapeError
+from ddn.problem import Problem
+from ddn.solution import SolverResult, Status
+
+__all__ = ["NodeSolve", "Solver"]
+
+
+class Solver(Protocol):
+    """Finds the solution of every problem of a batch, without derivatives.
+
+    The node verifies the optimality conditions of what is returned, so that a solver cannot make a
+    wrong gradient pass in silence.
+    """
+
+    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
+        """Solve the batch; see :class:`ddn.problem.Problem` for what it offers."""
+
+
+@dataclass(frozen=True)
+class NodeSolve:
+    """Calls the node's own ``solve``, with all inputs expanded to the whole batch."""
+
+    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
+        batch = problem.batch_shape(operands)
+        inputs = problem.expand_inputs(operands, batch)
+        if problem.node.solve is not None:
+            name, value = "solve", problem.call("solve", inputs)
+        else:
+            name, (value, _) = "solve_and_save", problem.call("solve_and_save", inputs)
+        blocks = as_blocks(value)
+        check_blocks(problem, blocks, batch, name)
+        y = problem.join(blocks)
+        status = torch.full(batch, int(Status.CONVERGED), device=y.device)
+        return SolverResult(y, None, status, torch.zeros_like(status))
+
+
+def as_blocks(value: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The solution of a node with one block or several, always as a tuple."""
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def check_blocks(
+    problem: Problem, blocks: Sequence[Tensor], batch: torch.Size, function: str
+) -> None:
+    """Raise ShapeError unless there is one block of shape ``(*batch, *core)`` per output term."""
+    expected = [(*batch, *shape) for shape in problem.output_shapes]
+    found = [tuple(block.shape) for block in blocks]
+    if found != expected:
+        raise ShapeError(
+            f"{type(problem.node).__name__}.{function} must return solution block(s) of shape "
+            f"{expected} for batch shape {tuple(batch)}, but returned {found}. `{function}` is "
+            "batched: it sees all problems at once."
+        )
