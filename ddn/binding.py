@@ -80,7 +80,7 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
     operands = tuple(_convert(name, label, value, inputs[0], compute) for label, value in everything)
     core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
     shapes = signature.output_shapes(binding.sizes)
-    problem = Problem(node, core_ranks, tuple(captured), shapes)
+    problem = Problem(node, core_ranks, captured, shapes)
     return Bound(problem, operands, binding.batch_shape, dtype)
 
 

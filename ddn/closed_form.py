@@ -67,7 +67,10 @@ class ClosedForm(torch.autograd.Function):
 
             def pull_back(*grad_y: Tensor) -> tuple[Tensor, ...]:
                 gradients = ctx.node.pull_back(inputs, y, grad_y, saved)
-                return tuple(gradients[i] for i in moving)
+                return tuple(
+                    torch.zeros_like(inputs[i]) if gradients[i] is None else gradients[i]
+                    for i in moving
+                )
 
             _, push_forward = torch.func.vjp(pull_back, *(torch.zeros_like(block) for block in y))
             result = push_forward(tuple(tangents[i] for i in moving))

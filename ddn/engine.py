@@ -3,14 +3,14 @@ differentiate it."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddn.errors import SignatureError, SingularSystemError, SolveError, SolveWarning
+from ddn.errors import SignatureError, SingularSystemError
+from ddn.failure import apply_policy, format_indices
 from ddn.gradient import ImplicitGradient
 from ddn.kkt import least_squares_multipliers
 from ddn.problem import Problem, generic_vector
@@ -18,8 +18,6 @@ from ddn.solution import Status
 from ddn.solvers.base import Solver
 
 __all__ = ["ImplicitEngine", "acceptable_residual"]
-
-_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,12 @@ class ImplicitEngine:
                 multipliers = least_squares_multipliers(gradient, jacobian)
             residuals = _residuals(self.problem, y, multipliers, gradient, operands)
             status = _verify(result.status, *residuals)
-            y, multipliers = self._apply_policy(status, y, multipliers)
+            y, multipliers = apply_policy(
+                self.on_failure,
+                status != Status.CONVERGED,
+                lambda: self._failure_message(status),
+                (y, multipliers),
+            )
         return y, multipliers, status, result.iterations, *residuals
 
     def solve_kkt(
@@ -66,21 +69,19 @@ class ImplicitEngine:
             u, s, failed = self.gradient.linear_solver.solve(
                 self.problem, y, multipliers, operands, right_y, right_multipliers
             )
-        if bool(failed.any()):
-            message = (
-                f"{self._name}: the gradient is not defined for {_listing(failed)}. The KKT matrix is "
-                "singular there and the direction asked for lies outside its range: the solution is "
-                "not unique, or its constraints are degenerate. Make the objective strictly convex in "
-                "the free directions (a small proximal term does), or use on_failure='nan' to get NaN "
-                "in exactly these problems."
-            )
-            if self.on_failure == "raise":
-                raise SingularSystemError(message, _indices(failed))
-            if self.on_failure == "warn":
-                warnings.warn(message, SolveWarning, stacklevel=2)
-            else:
-                u = torch.where(failed.unsqueeze(-1), torch.nan, u)
-                s = torch.where(failed.unsqueeze(-1), torch.nan, s)
+        u, s = apply_policy(
+            self.on_failure,
+            failed,
+            lambda: (
+                f"{self._name}: the gradient is not defined for {format_indices(failed)}. The KKT "
+                "matrix is singular there and the direction asked for lies outside its range: the "
+                "solution is not unique, or its constraints are degenerate. Make the objective "
+                "strictly convex in the free directions (a small proximal term does), or use "
+                "on_failure='nan' to get NaN in exactly these problems."
+            ),
+            (u, s),
+            SingularSystemError,
+        )
         return u, s
 
     @property
@@ -105,27 +106,16 @@ class ImplicitEngine:
                 )
         node.symmetry_checked = True
 
-    def _apply_policy(
-        self, status: Tensor, y: Tensor, multipliers: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _failure_message(self, status: Tensor) -> str:
         failed = status != Status.CONVERGED
-        if not bool(failed.any()):
-            return y, multipliers
         reasons = "; ".join(
-            f"{_listing(status == code)}: {Status(code).name}, {Status(code).remedy}"
+            f"{format_indices(status == code)}: {Status(code).name}, {Status(code).remedy}"
             for code in sorted(set(status[failed].tolist()))
         )
-        message = (
+        return (
             f"{self._name}: {int(failed.sum())} of {failed.numel()} problem(s) were not solved by "
             f"{type(self.solver).__name__}. {reasons}."
         )
-        if self.on_failure == "raise":
-            raise SolveError(message, _indices(failed))
-        if self.on_failure == "warn":
-            warnings.warn(message, SolveWarning, stacklevel=2)
-            return y, multipliers
-        mask = failed.unsqueeze(-1)
-        return torch.where(mask, torch.nan, y), torch.where(mask, torch.nan, multipliers)
 
 
 def acceptable_residual(dtype: torch.dtype) -> float:
@@ -183,16 +173,3 @@ def _largest(vector: Tensor) -> Tensor:
 
 def _relative(value: Tensor, size: Tensor) -> Tensor:
     return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
-
-
-def _indices(mask: Tensor) -> list[tuple[int, ...]]:
-    return [tuple(index) for index in mask.nonzero().tolist()]
-
-
-def _listing(mask: Tensor) -> str:
-    if mask.ndim == 0:
-        return "the problem"
-    indices = [index[0] if len(index) == 1 else index for index in _indices(mask)]
-    shown = ", ".join(map(str, indices[:_MAX_LISTED]))
-    more = f" and {len(indices) - _MAX_LISTED} more" if len(indices) > _MAX_LISTED else ""
-    return f"batch element(s) {shown}{more}"

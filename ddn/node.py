@@ -12,6 +12,7 @@ from ddn.binding import Bound, bind
 from ddn.closed_form import ClosedForm
 from ddn.engine import ImplicitEngine
 from ddn.errors import SignatureError
+from ddn.failure import POLICIES
 from ddn.gradient import ImplicitGradient
 from ddn.implicit import StationaryPoint
 from ddn.node_functions import NodeFunctions, guard_parameters, guard_undeclared
@@ -21,8 +22,6 @@ from ddn.solvers.base import NodeSolve, Solver
 from ddn.solvers.newton import Newton
 
 __all__ = ["DeclarativeNode"]
-
-_POLICIES = ("raise", "warn", "nan")
 
 
 class DeclarativeNode(nn.Module):
@@ -93,8 +92,8 @@ class DeclarativeNode(nn.Module):
         on_failure: str = "raise",
     ) -> None:
         super().__init__()
-        if on_failure not in _POLICIES:
-            raise ValueError(f"on_failure is one of {_POLICIES}, but was given {on_failure!r}.")
+        if on_failure not in POLICIES:
+            raise ValueError(f"on_failure is one of {POLICIES}, but was given {on_failure!r}.")
         self.solver = solver
         self.gradient = gradient
         self.on_failure = on_failure

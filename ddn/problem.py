@@ -12,7 +12,8 @@ K = ∇²_(y,λ) L = [[H, Aᵀ], [A, 0]]  with  H = ∂²L/∂y²,  A = ∂h/∂
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ class Problem:
     Attributes:
         node: the node whose functions state the problem.
         core_ranks: number of core dimensions of every operand.
+        num_inputs: number of operands that are inputs.
         output_shapes: core shapes of the solution blocks.
     """
 
@@ -45,14 +47,15 @@ class Problem:
         self,
         node: DeclarativeNode,
         core_ranks: Sequence[int],
-        captured_names: Sequence[str],
+        captured: Mapping[str, Tensor],
         output_shapes: Sequence[torch.Size],
     ) -> None:
         self.node = node
         self.core_ranks = tuple(core_ranks)
         self.output_shapes = tuple(output_shapes)
-        self.num_inputs = len(core_ranks) - len(captured_names)
-        self._captured = tuple(f"node.{name}" for name in captured_names)
+        self.num_inputs = len(core_ranks) - len(captured)
+        self._captured = tuple(f"node.{name}" for name in captured)
+        self._own = tuple(captured.values())
         self._sizes = [shape.numel() for shape in self.output_shapes]
 
     @property
@@ -97,9 +100,10 @@ class Problem:
 
     def invoke(self, name: str, operands: Sequence[Tensor], *arguments: Any) -> Any:
         """Call a method of the node with parameters and buffers taken from ``operands``."""
-        if not self._captured:
+        captured = operands[self.num_inputs :]
+        if all(map(operator.is_, captured, self._own)):
             return getattr(self.node, name)(*arguments)
-        state = dict(zip(self._captured, operands[self.num_inputs :], strict=True))
+        state = dict(zip(self._captured, captured, strict=True))
         return torch.func.functional_call(self._caller, state, (name, *arguments))
 
     def expand_inputs(self, operands: Sequence[Tensor], batch: torch.Size) -> list[Tensor]:

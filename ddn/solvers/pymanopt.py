@@ -15,7 +15,7 @@ from ddn.errors import DeclarativeNodeError, MissingDependencyError
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 
-__all__ = ["Pymanopt"]
+__all__ = ["Pymanopt", "import_pymanopt"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Pymanopt:
     it can miss the optimum in the other component of O(n).
 
     Attributes:
-        manifold: a Pymanopt manifold; None asks the node for its ``manifold()``.
+        manifold: a Pymanopt manifold; None asks the node: ``manifold(*shapes)``,
+            given the core shapes of its solution blocks.
         optimizer: a Pymanopt optimizer; None means trust regions with gradient norm 1e-9.
         seed: of the random starting point (the node's ``starting_point`` is not on the manifold in
             general).
@@ -44,7 +45,7 @@ class Pymanopt:
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """Solve the batch, without derivatives."""
-        pymanopt = _import_pymanopt()
+        pymanopt = import_pymanopt()
         manifold = self._manifold(problem)
         optimizer = self.optimizer or pymanopt.optimizers.TrustRegions(
             min_gradient_norm=1e-9, verbosity=0
@@ -78,9 +79,9 @@ class Pymanopt:
             raise DeclarativeNodeError(
                 f"{type(problem.node).__name__} does not say on which manifold its solution lives: "
                 "pass one, ddn.solvers.Pymanopt(manifold=pymanopt.manifolds.Stiefel(n, p)), or define "
-                "`manifold()` on the node."
+                "`manifold(*shapes)` on the node."
             )
-        return propose()
+        return propose(*problem.output_shapes)
 
 
 def _pymanopt_problem(
@@ -98,7 +99,8 @@ def _to_vector(point: Any) -> Tensor:
     return torch.cat([torch.as_tensor(np.asarray(block)).reshape(-1) for block in blocks])
 
 
-def _import_pymanopt() -> Any:
+def import_pymanopt() -> Any:
+    """The package, or an error that says how to install it."""
     try:
         module = importlib.import_module("pymanopt")
         for part in ("function", "manifolds", "optimizers"):
