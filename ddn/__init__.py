@@ -1,6 +1,6 @@
 """Deep declarative nodes for PyTorch: layers whose output is the solution of an optimization problem."""
 
-from ddn import matrix_calculus, nodes, solvers
+from ddn import matrix_calculus, nodes, solvers, testing
 from ddn.constraints import symmetric
 from ddn.gradient import ImplicitGradient
 from ddn.node import DeclarativeNode
@@ -15,6 +15,7 @@ __all__ = [
     "nodes",
     "solvers",
     "symmetric",
+    "testing",
 ]
 
 __version__ = "0.1.0"

@@ -77,7 +77,9 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
     compute = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     everything = [(f"input {i}", value) for i, value in enumerate(inputs)]
     everything += list(captured.items())
-    operands = tuple(_convert(name, label, value, inputs[0], compute) for label, value in everything)
+    operands = tuple(
+        _convert(name, label, value, inputs[0], compute) for label, value in everything
+    )
     core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
     shapes = signature.output_shapes(binding.sizes)
     problem = Problem(node, core_ranks, captured, shapes)
@@ -97,9 +99,7 @@ def _check_input(name: str, signature: Signature, position: int, value: Any) -> 
         )
 
 
-def _convert(
-    name: str, label: str, value: Tensor, first: Tensor, compute: torch.dtype
-) -> Tensor:
+def _convert(name: str, label: str, value: Tensor, first: Tensor, compute: torch.dtype) -> Tensor:
     if value.device != first.device:
         raise DtypeError(
             f"{name}: {label} is on {value.device}, but input 0 on {first.device}. Move all inputs and "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
 from ddn.forward_mode import own_memory, saved_primals
+from ddn.functional import reverse
 
 __all__ = ["ClosedForm", "ClosedFormNode"]
 
@@ -72,7 +73,7 @@ class ClosedForm(torch.autograd.Function):
                     for i in moving
                 )
 
-            _, push_forward = torch.func.vjp(pull_back, *(torch.zeros_like(block) for block in y))
+            _, push_forward = reverse(pull_back, *(torch.zeros_like(block) for block in y))
             result = push_forward(tuple(tangents[i] for i in moving))
         return (*result, *(None,) * (ctx.num_outputs - len(y)))
 

@@ -1,5 +1,4 @@
-"""From operands to a verified solution: what stands between a node and the functions that
-differentiate it."""
+"""From operands to a verified solution: between a node and the functions that differentiate it."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ddn.functional import reverse
+
 __all__ = ["directional_derivative", "own_memory", "saved_primals"]
 
 
@@ -34,9 +36,9 @@ def directional_derivative(
     function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> Any:
     """J t for the Jacobian J of ``function`` at ``primals``: the transpose of the map v ↦ Jᵀ v."""
-    value, pullback = torch.func.vjp(function, *primals)
+    value, pullback = reverse(function, *primals)
     zeros = torch.utils._pytree.tree_map(torch.zeros_like, value)
-    _, pushforward = torch.func.vjp(pullback, zeros)
+    _, pushforward = reverse(pullback, zeros)
     return pushforward(tuple(tangents))[0]
 
 

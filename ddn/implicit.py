@@ -73,14 +73,15 @@ class StationaryPoint(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         grad_y, grad_multipliers = cotangents[:2]
         y, multipliers, *operands = ctx.saved_tensors
-        problem = ctx.engine.problem
+        problem: Problem = ctx.engine.problem
         u, s = KKTSolve.apply(ctx.engine, -grad_y, -grad_multipliers, y, multipliers, *operands)
         needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
 
         def pairing(*differentiated: Tensor) -> Tensor:
             moved = _replace(operands, needed, differentiated)
             gradient, constraint = problem.stationarity(y, multipliers, moved)
-            return (u * gradient).sum() + (s * constraint).sum()
+            total: Tensor = (u * gradient).sum() + (s * constraint).sum()
+            return total
 
         gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
             *(operands[i] for i in needed)
@@ -93,15 +94,16 @@ class StationaryPoint(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         with saved_primals(ctx) as (y, multipliers, *operands):
-            problem = ctx.engine.problem
+            problem: Problem = ctx.engine.problem
             moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
 
             def conditions(*differentiated: Tensor) -> tuple[Tensor, Tensor]:
                 moved = _replace(operands, moving, differentiated)
-                return problem.stationarity(y, multipliers, moved)
+                gradient, constraint = problem.stationarity(y, multipliers, moved)
+                return gradient, constraint
 
             change_y, change_multipliers = directional_derivative(
-                conditions, [operands[i] for i in moving], [tangents[i] for i in moving]
+                conditions, [operands[i] for i in moving], [t for t in tangents if t is not None]
             )
             tangent_y, tangent_multipliers = KKTSolve.apply(
                 ctx.engine, -change_y, -change_multipliers, y, multipliers, *operands
@@ -141,21 +143,22 @@ class KKTSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         u, s, *point = ctx.saved_tensors
-        grad_right = KKTSolve.apply(ctx.engine, *cotangents, *point)
+        w, t = KKTSolve.apply(ctx.engine, *cotangents, *point)
         needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
         result: list[Tensor | None] = [None] * len(point)
         if needed:
 
             def pairing(*differentiated: Tensor) -> Tensor:
-                product = _kkt_product(ctx.engine, _replace(point, needed, differentiated), u, s)
-                return -sum((w * k).sum() for w, k in zip(grad_right, product, strict=True))
+                moved = _replace(point, needed, differentiated)
+                product_y, product_multipliers = _kkt_product(ctx.engine, moved, u, s)
+                return -(w * product_y).sum() - (t * product_multipliers).sum()
 
             gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
                 *(point[i] for i in needed)
             )
             for i, gradient in zip(needed, gradients, strict=True):
                 result[i] = gradient
-        return (None, *grad_right, *result)
+        return (None, w, t, *result)
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -171,7 +174,7 @@ class KKTSolve(torch.autograd.Function):
                     return _kkt_product(ctx.engine, _replace(point, moving, differentiated), u, s)
 
                 change = directional_derivative(
-                    product, [point[i] for i in moving], [tangents[2 + i] for i in moving]
+                    product, [point[i] for i in moving], [t for t in tangents[2:] if t is not None]
                 )
                 right = [r - c for r, c in zip(right, change, strict=True)]
             tangent_u, tangent_s = KKTSolve.apply(ctx.engine, *right, *point)

@@ -51,6 +51,7 @@ class DenseKKT:
         right_y: Tensor,
         right_multipliers: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Assemble, factorize, solve; see :class:`KKTSolver`."""
         matrix = assemble(*problem.kkt_blocks(y, multipliers, operands))
         m, p = y.shape[-1], multipliers.shape[-1]
         batch = torch.broadcast_shapes(right_y.shape[:-1], right_multipliers.shape[:-1])

@@ -35,7 +35,8 @@ class SymmetricFactorization:
 
     def solve(self, right_side: Tensor) -> Tensor:
         """K⁻¹ B for B ``(*batch, n, k)``."""
-        return torch.linalg.ldl_solve(self.factors, self.pivots, right_side)
+        solution: Tensor = torch.linalg.ldl_solve(self.factors, self.pivots, right_side)
+        return solution
 
     def block_eigenvalues(self) -> Tensor:
         """Eigenvalues of the blocks of D, ``(*batch, n)``; their signs are the inertia of K."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ddn.binding import Bound, bind
@@ -13,6 +12,7 @@ from ddn.closed_form import ClosedForm
 from ddn.engine import ImplicitEngine
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
+from ddn.functional import apply_eagerly
 from ddn.gradient import ImplicitGradient
 from ddn.implicit import StationaryPoint
 from ddn.node_functions import NodeFunctions, guard_parameters, guard_undeclared
@@ -64,8 +64,10 @@ class DeclarativeNode(nn.Module):
     Example:
         >>> class MinKL(ddn.DeclarativeNode):
         ...     signature = "(n)->(n)"
+        ...
         ...     def objective(self, x, y):
         ...         return torch.special.xlogy(y, y / x).sum()
+        ...
         ...     def equality(self, x, y):
         ...         return y.sum().unsqueeze(0) - 1
         >>> MinKL()(torch.tensor([1.0, 3.0]))
@@ -124,7 +126,7 @@ class DeclarativeNode(nn.Module):
             SolveError: problems were not solved (with ``on_failure="raise"``).
             UndeclaredTensorError: the problem uses a tensor that requires grad but is not declared.
         """
-        bound = self._bind(inputs)
+        bound = self.bind(*inputs)
         if bound.is_empty:
             return bound.present(bound.empty_solution())
         blocks = self._closed_form(bound) if self.uses_closed_form else self._implicit(bound)[0]
@@ -136,7 +138,7 @@ class DeclarativeNode(nn.Module):
         The multipliers are differentiable like y. Always uses the generic gradient, whether the node
         has a ``vjp`` or not.
         """
-        bound = self._bind(inputs)
+        bound = self.bind(*inputs)
         if bound.is_empty:
             raise SignatureError(
                 f"{type(self).__name__}.solution needs at least one problem, but the batch is empty."
@@ -151,6 +153,17 @@ class DeclarativeNode(nn.Module):
             stationarity,
             feasibility,
         )
+
+    def bind(self, *inputs: Tensor) -> Bound:
+        """Check inputs against the signature: the problem and its operands, ready to be solved."""
+        signature = self._signature()
+        if self.inequality is not None:
+            raise SignatureError(
+                f"{type(self).__name__} defines `inequality`, which this version does not support: "
+                "only equality constraints enter the optimality conditions. Remove it, or express the "
+                "bound through the variables (y = exp(z), say)."
+            )
+        return bind(self, signature, inputs)
 
     def extra_repr(self) -> str:
         """The signature and the options that differ from the defaults."""
@@ -168,35 +181,23 @@ class DeclarativeNode(nn.Module):
             )
         return Signature.parse(text)
 
-    def _bind(self, inputs: Sequence[Tensor]) -> Bound:
-        signature = self._signature()
-        if self.inequality is not None:
-            raise SignatureError(
-                f"{type(self).__name__} defines `inequality`, which this version does not support: "
-                "only equality constraints enter the optimality conditions. Remove it, or express the "
-                "bound through the variables (y = exp(z), say)."
-            )
-        return bind(self, signature, inputs)
-
     def _default_solver(self) -> Solver:
         if self.solver is not None:
             return self.solver
         has_own = self.solve is not None or self.solve_and_save is not None
         return NodeSolve() if has_own else Newton()
 
-    @torch.compiler.disable
     def _implicit(self, bound: Bound) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
         engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
         with bound.full_precision():
-            y, *rest = StationaryPoint.apply(engine, *bound.operands)
+            y, *rest = apply_eagerly(StationaryPoint, engine, *bound.operands)
         return bound.problem.split(y), tuple(rest)
 
-    @torch.compiler.disable
     def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)
         functions = NodeFunctions(bound.problem, self._default_solver())
         with bound.full_precision():
-            outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
+            outputs = apply_eagerly(ClosedForm, functions, *bound.operands)
         return outputs[: functions.num_blocks]

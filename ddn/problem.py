@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ddn.batching import expand_batch, vectorize
 from ddn.constraints import asymmetry, flatten_constraints
 from ddn.errors import SignatureError
+from ddn.functional import reverse
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
@@ -135,7 +136,6 @@ class Problem:
 
     def constraint_asymmetry(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor | None:
         """Relative asymmetry of constraints marked symmetric, ``(*batch,)``; None without any."""
-
         found = False
 
         def single(y: Tensor, *operands: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class Problem:
         direction: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """K (u, s) by one reverse pass through F (K is symmetric)."""
-        _, pullback = torch.func.vjp(
+        _, pullback = reverse(
             lambda y, multipliers: self.stationarity(y, multipliers, operands), y, multipliers
         )
         first, second = pullback(direction)
@@ -176,7 +176,7 @@ class Problem:
         self, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """H ``(*batch, m, m)`` and A ``(*batch, p, m)`` by m reverse passes, mapped at once."""
-        _, pullback = torch.func.vjp(
+        _, pullback = reverse(
             lambda y, multipliers: self.stationarity(y, multipliers, operands), y, multipliers
         )
         m = y.shape[-1]
@@ -191,7 +191,7 @@ class Problem:
         """A = ∂h/∂y, ``(*batch, p, m)``, by p reverse passes, mapped at once."""
         if not self.has_equality:
             return y.new_zeros(*y.shape[:-1], 0, y.shape[-1])
-        value, pullback = torch.func.vjp(lambda y: self.equality(y, operands), y)
+        value, pullback = reverse(lambda y: self.equality(y, operands), y)
         p = value.shape[-1]
         basis = torch.eye(p, dtype=y.dtype, device=y.device)
         basis = basis.reshape(p, *(1,) * (value.ndim - 1), p).expand(p, *value.shape)
@@ -241,13 +241,15 @@ class Problem:
         if start is None:
             m = self.num_variables
             empty = reference.new_empty(*batch, m)
-            return (generic_vector(empty) / m**0.5).expand(*batch, m).clone()
+            generic: Tensor = generic_vector(empty) / m**0.5
+            return generic.expand(*batch, m).clone()
 
         def single(*operands: Tensor) -> Tensor:
             value = self.call("starting_point", operands)
             return self.join((value,) if isinstance(value, Tensor) else value)
 
-        return self._vectorize(single, (), (), operands).expand(*batch, self.num_variables).clone()
+        point = self._vectorize(single, (), (), operands)
+        return point.expand(*batch, self.num_variables).clone()
 
     # -- subsets of a batch ---------------------------------------------------------------------
 

@@ -63,8 +63,10 @@ class Signature:
         return cls(_parse_terms(match.group(1)), _parse_terms(match.group(2)))
 
     def __str__(self) -> str:
-        return ",".join(map(format_term, self.inputs)) + "->" + ",".join(
-            map(format_term, self.outputs)
+        return (
+            ",".join(map(format_term, self.inputs))
+            + "->"
+            + ",".join(map(format_term, self.outputs))
         )
 
     def bind(self, tensors: Sequence[Tensor], dimensions: Mapping[str, int]) -> Binding:
@@ -99,9 +101,7 @@ class Signature:
                     sizes[dimension] = size
                     origin[dimension] = f"input {position}"
                 elif expected != size:
-                    source = (
-                        "the signature" if isinstance(dimension, int) else origin[dimension]
-                    )
+                    source = "the signature" if isinstance(dimension, int) else origin[dimension]
                     raise ShapeError(
                         f"The {label} has shape {tuple(tensor.shape)}: dimension {dimension!r} is "
                         f"{size} there, but {expected} according to {source}."

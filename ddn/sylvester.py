@@ -84,7 +84,9 @@ class _SpectralSolve(torch.autograd.Function):
     ) -> Tensor:
         x: Tensor = equation.solve(right_side, basis, values)
         # The eigenbasis comes from a Gram matrix: one refinement with S itself regains its lost digits.
-        return x + equation.solve(right_side - equation.apply(matrix, x), basis, values)
+        residual = right_side - equation.apply(matrix, x)
+        correction: Tensor = equation.solve(residual, basis, values)
+        return x + correction
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -28,7 +28,8 @@ class EntropicSimplexProjection(DeclarativeNode):
     signature = "(n)->(n)"
 
     def objective(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.special.xlogy(y, y).sum() - x @ y
+        value: Tensor = torch.special.xlogy(y, y).sum() - x @ y
+        return value
 
     def equality(self, x: Tensor, y: Tensor) -> Tensor:
         return y.sum().unsqueeze(0) - 1

@@ -76,9 +76,10 @@ def column_deficiency(matrix: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(matrix, dim=-2, keepdim=True)
         unit = matrix / torch.where(length > 0, length, 1)
         unit = torch.where(finite[..., None, None], unit, 0)
-        diagonal = torch.linalg.qr(unit, mode="r").R.diagonal(dim1=-2, dim2=-1).abs()
+        diagonal = torch.linalg.qr(unit).R.diagonal(dim1=-2, dim2=-1).abs()
         threshold = 10 * rows * torch.finfo(matrix.dtype).eps
-        return ~finite | (diagonal <= threshold).any(-1)
+        deficient: Tensor = ~finite | (diagonal <= threshold).any(-1)
+        return deficient
 
 
 def replace_failed(matrix: Tensor, failed: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ class LinearSystem(DeclarativeNode):
 
         def solve_gram(vector: Tensor) -> Tensor:
             half = torch.linalg.solve_triangular(r.mT, vector, upper=False)
-            return torch.linalg.solve_triangular(r, half, upper=True)
+            solution: Tensor = torch.linalg.solve_triangular(r, half, upper=True)
+            return solution
 
         column = grad_y.unsqueeze(-1)
         s = -solve_gram(A @ column)

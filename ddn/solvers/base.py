@@ -32,6 +32,7 @@ class NodeSolve:
     """Calls the node's own ``solve``, with all inputs expanded to the whole batch."""
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
+        """Solve the batch in one call of the node."""
         batch = problem.batch_shape(operands)
         inputs = problem.expand_inputs(operands, batch)
         if problem.node.solve is not None:

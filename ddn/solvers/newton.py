@@ -60,7 +60,11 @@ class Newton:
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             new_y, new_multipliers, new_status = self._step(
-                problem, problem.select(flat, running), y[running], multipliers[running], floor[running]
+                problem,
+                problem.select(flat, running),
+                y[running],
+                multipliers[running],
+                floor[running],
             )
             y[running], multipliers[running], status[running] = new_y, new_multipliers, new_status
             running = running[new_status == Status.MAX_ITERATIONS]
@@ -75,7 +79,12 @@ class Newton:
         )
 
     def _step(
-        self, problem: Problem, operands: list[Tensor], y: Tensor, multipliers: Tensor, floor: Tensor
+        self,
+        problem: Problem,
+        operands: list[Tensor],
+        y: Tensor,
+        multipliers: Tensor,
+        floor: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One iteration: new y and λ, and a status that is MAX_ITERATIONS while there is more to do."""
         tolerance = torch.finfo(y.dtype).eps ** 0.5 if self.tolerance is None else self.tolerance
@@ -127,7 +136,9 @@ class Newton:
         accepted = skip.clone()
         for _ in range(self.max_halvings):
             trial = y + length.unsqueeze(-1) * direction
-            value = merit.value(problem.objective(trial, operands), problem.equality(trial, operands))
+            value = merit.value(
+                problem.objective(trial, operands), problem.equality(trial, operands)
+            )
             accepted |= value <= initial + _ARMIJO * length * merit.slope + slack
             if bool(accepted.all()):
                 break
@@ -156,8 +167,10 @@ class _Merit:
         if constraint.shape[-1] == 0:
             return cls(torch.zeros_like(descent), descent)
         curvature = (direction * (hessian @ direction.unsqueeze(-1)).squeeze(-1)).sum(-1)
-        needed = 2 * (descent + curvature.clamp_min(0) / 2) / violation.clamp_min(
-            torch.finfo(violation.dtype).tiny
+        needed = (
+            2
+            * (descent + curvature.clamp_min(0) / 2)
+            / violation.clamp_min(torch.finfo(violation.dtype).tiny)
         )
         penalty = torch.maximum(2 * target.abs().amax(-1), torch.where(violation > 0, needed, 0))
         return cls(penalty, descent - penalty * violation)
@@ -184,7 +197,11 @@ class _Scale:
         floor: Tensor,
     ) -> _Scale:
         size = y.abs().unsqueeze(-1)
-        terms = [gradient.abs().amax(-1), (hessian.abs() @ size).amax((-2, -1)), floor.nan_to_num(0)]
+        terms = [
+            gradient.abs().amax(-1),
+            (hessian.abs() @ size).amax((-2, -1)),
+            floor.nan_to_num(0),
+        ]
         if jacobian.shape[-2] == 0:
             return cls(torch.stack(terms).amax(0), torch.ones_like(floor))
         terms.append((jacobian.abs().mT @ multipliers.abs().unsqueeze(-1)).amax((-2, -1)))

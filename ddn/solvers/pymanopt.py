@@ -53,8 +53,8 @@ class Pymanopt:
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch([operand.detach().cpu() for operand in operands])
         flat = [operand.double() if operand.is_floating_point() else operand for operand in flat]
-        state = np.random.get_state()
-        np.random.seed(self.seed)
+        state = np.random.get_state()  # noqa: NPY002 - Pymanopt draws from the global state
+        np.random.seed(self.seed)  # noqa: NPY002
         points, iterations = [], []
         try:
             for index in torch.arange(batch.numel()):
@@ -64,7 +64,7 @@ class Pymanopt:
                 points.append(_to_vector(result.point))
                 iterations.append(int(result.iterations or 0))
         finally:
-            np.random.set_state(state)
+            np.random.set_state(state)  # noqa: NPY002
         reference = operands[0]
         y = torch.stack(points).reshape(*batch, -1).to(reference)
         # The node verifies stationarity, which is what the optimizer's stopping reason stands for.

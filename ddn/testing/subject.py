@@ -1,0 +1,108 @@
+"""A node under test with its inputs, and the views of them that the checks need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddn.node import DeclarativeNode
+from ddn.problem import generic_vector
+from ddn.signature import Signature
+
+__all__ = ["Subject", "as_tuple", "assert_close"]
+
+# Two exact routes to one number, in float64.
+EXACT = 1e-8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A node in float64 with inputs.
+
+    Attributes:
+        node: the node.
+        inputs: ``(*batch, *core)`` each, detached.
+        core_ranks: number of core dimensions of each input.
+        differentiated: positions of the inputs to differentiate.
+    """
+
+    node: DeclarativeNode
+    inputs: tuple[Tensor, ...]
+    core_ranks: tuple[int, ...]
+    differentiated: tuple[int, ...]
+
+    @classmethod
+    def make(cls, node: DeclarativeNode, inputs: Sequence[Tensor]) -> Subject:
+        """Prepare inputs: float64, detached."""
+        ranks = tuple(len(term) for term in Signature.parse(node.signature).inputs)
+        wanted = tuple(i for i, value in enumerate(inputs) if value.requires_grad)
+        everything = tuple(range(len(inputs)))
+        return cls(node, tuple(v.detach().double() for v in inputs), ranks, wanted or everything)
+
+    def single(self) -> tuple[Tensor, ...]:
+        """The first problem, without batch dimensions."""
+        return tuple(
+            value[(0,) * (value.ndim - rank)]
+            for value, rank in zip(self.inputs, self.core_ranks, strict=True)
+        )
+
+    def stack(self, size: int = 3) -> tuple[Tensor, ...]:
+        """A batch of ``size`` nearby problems, ``(size, *core)`` each."""
+        return tuple(
+            torch.stack([_nearby(value, seed) for seed in range(size)]) for value in self.single()
+        )
+
+    def function(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+        """The node as a function of differentiated inputs and parameters, and their values."""
+        parameters = {k: p.detach() for k, p in self.node.named_parameters() if p.requires_grad}
+        inputs = list(self.inputs)
+        count = len(self.differentiated)
+
+        def function(*arguments: Tensor) -> Any:
+            values = list(inputs)
+            for position, value in zip(self.differentiated, arguments[:count], strict=True):
+                values[position] = value
+            if not parameters:
+                return self.node(*values)
+            state = dict(zip(parameters, arguments[count:], strict=True))
+            return torch.func.functional_call(self.node, state, tuple(values))
+
+        return function, (*(inputs[i] for i in self.differentiated), *parameters.values())
+
+    def variables(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+        """Like :meth:`function`, with values that require grad."""
+        function, values = self.function()
+        return function, tuple(value.clone().requires_grad_() for value in values)
+
+
+def as_tuple(value: Any) -> tuple[Tensor, ...]:
+    """One tensor or several, as a tuple."""
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def assert_close(actual: Any, expected: Any, what: str, tolerance: float = EXACT) -> float:
+    """Largest difference relative to the expected size; AssertionError if above ``tolerance``."""
+    worst = 0.0
+    for a, e in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        if a.shape != e.shape:
+            raise AssertionError(f"{what}: shape {tuple(a.shape)} instead of {tuple(e.shape)}")
+        if e.numel() == 0:
+            continue
+        size = float(e.abs().max())
+        difference = float((a - e).abs().max())
+        worst = max(worst, difference / (size if size > 0 else 1.0))
+        if not worst <= tolerance:  # NaN fails, too
+            raise AssertionError(
+                f"{what}: relative difference {worst:.1e} (tolerance {tolerance:.0e})"
+            )
+    return worst
+
+
+def _nearby(value: Tensor, seed: int) -> Tensor:
+    """``value`` with every entry changed by at most one percent, differently for every seed."""
+    noise = generic_vector(value.new_empty(value.numel() + seed))[seed:].reshape(value.shape)
+    return value * (1 + 0.01 * seed * (noise - 1))
