@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["align_mapped_dimensions", "expand_batch", "vectorize"]
+__all__ = ["align_mapped_dimensions", "broadcast_shapes", "expand_batch", "vectorize"]
 
 
 def vectorize(
@@ -30,7 +30,7 @@ def vectorize(
         The results of ``function`` with the common batch dimensions in front.
     """
     ranks = [t.ndim - core for t, core in zip(tensors, core_ranks, strict=True)]
-    common = torch.broadcast_shapes(*(t.shape[:r] for t, r in zip(tensors, ranks, strict=True)))
+    common = broadcast_shapes([t.shape[:r] for t, r in zip(tensors, ranks, strict=True)])
     arguments = list(tensors)
     in_dims: list[list[int | None]] = [[None] * len(tensors) for _ in common]
     for position, (tensor, rank) in enumerate(zip(tensors, ranks, strict=True)):
@@ -48,9 +48,18 @@ def vectorize(
     return mapped(*arguments)
 
 
+def broadcast_shapes(shapes: Sequence[torch.Size]) -> torch.Size:
+    """``torch.broadcast_shapes``, fast in the usual case that all shapes agree or are empty."""
+    different = {shape for shape in shapes if shape}
+    if len(different) > 1:
+        return torch.Size(torch.broadcast_shapes(*different))
+    return different.pop() if different else torch.Size()
+
+
 def expand_batch(tensor: Tensor, core_rank: int, batch_shape: torch.Size) -> Tensor:
     """A view of ``tensor`` with the whole batch shape, ``(*batch, *core)``."""
-    return tensor.expand(*batch_shape, *tensor.shape[tensor.ndim - core_rank :])
+    core = tensor.shape[tensor.ndim - core_rank :]
+    return tensor if tensor.shape == batch_shape + core else tensor.expand(*batch_shape, *core)
 
 
 def align_mapped_dimensions(

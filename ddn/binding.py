@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bound", "bind"]
 
+# Optimality conditions do not survive sixteen bits: such inputs are solved in float32 and cast back.
+_NARROW = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -65,52 +68,65 @@ class Bound:
 
 def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) -> Bound:
     """Check inputs and collect what the problem depends on."""
-    name = type(node).__name__
     for position, value in enumerate(inputs[: len(signature.inputs)]):
-        _check_input(name, signature, position, value)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise _wrong_type(node, signature, position, value)
     binding = signature.bind(inputs, node.dimensions)
-    # Parameters and buffers are operands like the inputs, so that nothing the problem uses is missed.
-    captured = {**dict(node.named_parameters()), **dict(node.named_buffers())}
+    captured = _captured(node)
     dtype = inputs[0].dtype
     for value in inputs[1:]:
         dtype = torch.promote_types(dtype, value.dtype)
-    compute = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-    everything = [(f"input {i}", value) for i, value in enumerate(inputs)]
-    everything += list(captured.items())
-    operands = tuple(
-        _convert(name, label, value, inputs[0], compute) for label, value in everything
-    )
+    compute = torch.float32 if dtype in _NARROW else dtype
+    everything = (*inputs, *captured.values())
+    operands = []
+    for position, value in enumerate(everything):
+        floating = value.is_floating_point()
+        wrong = floating and value.dtype != compute and value.dtype not in _NARROW
+        if wrong or value.device != inputs[0].device:
+            labels = [f"input {i}" for i in range(len(inputs))] + list(captured)
+            raise _mismatch(node, labels[position], value, inputs[0], compute)
+        operands.append(value.to(compute) if floating else value)
     core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
     shapes = signature.output_shapes(binding.sizes)
     problem = Problem(node, core_ranks, captured, shapes)
-    return Bound(problem, operands, binding.batch_shape, dtype)
+    return Bound(problem, tuple(operands), binding.batch_shape, dtype)
 
 
-def _check_input(name: str, signature: Signature, position: int, value: Any) -> None:
-    label = f"{name}: input {position}, signature term {format_term(signature.inputs[position])},"
+def _captured(node: DeclarativeNode) -> dict[str, Tensor]:
+    """Parameters and buffers by name: operands like the inputs, so that nothing used is missed."""
+    if next(node.children(), None) is None:
+        own = {**node._parameters, **node._buffers}
+        return {name: value for name, value in own.items() if value is not None}
+    return {**dict(node.named_parameters()), **dict(node.named_buffers())}
+
+
+def _wrong_type(
+    node: DeclarativeNode, signature: Signature, position: int, value: Any
+) -> DtypeError:
+    label = (
+        f"{type(node).__name__}: input {position}, signature term "
+        f"{format_term(signature.inputs[position])},"
+    )
     if not isinstance(value, Tensor):
-        raise DtypeError(
+        return DtypeError(
             f"{label} must be a tensor, but is {type(value).__name__}: wrap it in torch.as_tensor."
         )
-    if not value.is_floating_point():
-        raise DtypeError(
-            f"{label} has dtype {value.dtype}: a node differentiates with respect to real numbers. "
-            "Convert it, for example by .to(torch.get_default_dtype())."
-        )
+    return DtypeError(
+        f"{label} has dtype {value.dtype}: a node differentiates with respect to real numbers. "
+        "Convert it, for example by .to(torch.get_default_dtype())."
+    )
 
 
-def _convert(name: str, label: str, value: Tensor, first: Tensor, compute: torch.dtype) -> Tensor:
+def _mismatch(
+    node: DeclarativeNode, label: str, value: Tensor, first: Tensor, compute: torch.dtype
+) -> DtypeError:
+    name = type(node).__name__
     if value.device != first.device:
-        raise DtypeError(
+        return DtypeError(
             f"{name}: {label} is on {value.device}, but input 0 on {first.device}. Move all inputs and "
             "the node to one device."
         )
-    if not value.is_floating_point():
-        return value
-    narrow = value.dtype in (torch.float16, torch.bfloat16)
-    if value.dtype != compute and not narrow:
-        raise DtypeError(
-            f"{name}: {label} has dtype {value.dtype}, but the computation runs in {compute}. Convert "
-            "inputs and node to one dtype, for example by .to(torch.float64)."
-        )
-    return value.to(compute)
+    return DtypeError(
+        f"{name}: {label} has dtype {value.dtype}, but the computation runs in {compute}. Convert "
+        "inputs and node to one dtype, for example by .to(torch.float64)."
+    )

@@ -22,7 +22,7 @@ from torch.autograd import forward_ad
 
 from ddn.functional import reverse
 
-__all__ = ["directional_derivative", "own_memory", "saved_primals"]
+__all__ = ["directional_derivative", "is_differentiated", "own_memory", "saved_primals"]
 
 
 @contextmanager
@@ -45,3 +45,15 @@ def directional_derivative(
 def own_memory(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The tensors, with views replaced by copies: forward mode refuses outputs that are views."""
     return tuple(tensor.clone() if tensor._is_view() else tensor for tensor in tensors)
+
+
+def is_differentiated() -> bool:
+    """Whether a derivative of what is computed now may be taken, in any mode.
+
+    If not, formulas that are right in value alone may be used.
+    """
+    return (
+        torch.is_grad_enabled()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+    )

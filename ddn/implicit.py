@@ -151,7 +151,8 @@ class KKTSolve(torch.autograd.Function):
             def pairing(*differentiated: Tensor) -> Tensor:
                 moved = _replace(point, needed, differentiated)
                 product_y, product_multipliers = _kkt_product(ctx.engine, moved, u, s)
-                return -(w * product_y).sum() - (t * product_multipliers).sum()
+                total: Tensor = -(w * product_y).sum() - (t * product_multipliers).sum()
+                return total
 
             gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
                 *(point[i] for i in needed)

@@ -76,7 +76,9 @@ class NodeFunctions:
                 f"{num_inputs}, but returned {len(gradients)}."
             )
         return tuple(
-            None if gradient is None else gradient.sum_to_size(operand.shape)
+            gradient
+            if gradient is None or gradient.shape == operand.shape
+            else gradient.sum_to_size(operand.shape)
             for gradient, operand in zip(gradients, operands[:num_inputs], strict=True)
         ) + (None,) * (len(operands) - num_inputs)
 

@@ -1,8 +1,9 @@
-"""The orthogonal polar factor of a tall matrix, without a singular value decomposition of it.
+"""The orthogonal polar factor of a tall matrix, and its derivative.
 
     polar(C) = argmin_V ‖V − C‖_F  s.t.  VᵀV = I   =  C (CᵀC)^{-1/2}   =  P Qᵀ for the thin SVD C = P Σ Qᵀ
 
-(Fan and Hoffman 1955; Higham 1986). Everything comes from the r×r Gram matrix CᵀC = Q Σ² Qᵀ.
+(Fan and Hoffman 1955; Higham 1986). For more than a few columns the r×r Gram matrix CᵀC = Q Σ² Qᵀ gives it
+faster than the SVD.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddn.forward_mode import is_differentiated
 from ddn.sylvester import divide_right, reciprocal, solve_sylvester
 
 __all__ = ["PolarFactor", "polar_decompose", "polar_pull_back"]
 
-# Squaring costs half of the digits: beyond this condition number of C the Gram matrix, in float64 and
-# after one correction, no longer gives full accuracy, and the SVD takes over.
-_MAX_GRAM_CONDITION = 1e5
+# Squaring costs half of the digits: the error of the Gram route is about ε κ² / 10 for condition number κ.
+# Up to the first bound that is a rounding error; up to the second, one correction (or float64, for float32)
+# regains it; beyond, the SVD takes over.
+_EXACT_CONDITION = 50.0
+_MAX_GRAM_CONDITION = 1e3
+# On a CPU the SVD of a matrix with few columns is faster than the detour over its Gram matrix.
+_FEW_COLUMNS = 48
+# Symmetric products are computed by blocks from this size on, without those above the diagonal.
+_BLOCKED, _BLOCKS = 512, 4
 
 
 class PolarFactor(NamedTuple):
@@ -27,36 +35,37 @@ class PolarFactor(NamedTuple):
     Attributes:
         factor: V, ``(*batch, d, r)``.
         basis: Q, ``(*batch, r, r)``.
-        values: σ in ascending order, ``(*batch, r)``: the singular values of C.
+        values: σ, ``(*batch, r)``: the singular values of C, in either order.
+        inverse: S⁻¹, ``(*batch, r, r)``; the pseudo-inverse where C is rank-deficient.
     """
 
     factor: Tensor
     basis: Tensor
     values: Tensor
+    inverse: Tensor
 
 
 def polar_decompose(matrix: Tensor) -> PolarFactor:
     """Polar decomposition of C ``(*batch, d, r)``, d ≥ r, in the dtype of C.
 
-    Works in float64 where the device has it, whatever the dtype of C, because forming CᵀC squares the
-    condition number. Rank-deficient C has many polar factors; one of them is returned (that of the SVD).
+    As exact as the dtype allows for any condition number: where squaring C would cost digits, it works in
+    float64 or by the SVD. Rank-deficient C has many polar factors; one of them is returned (that of the SVD).
     Cost O(d r² + r³). No derivative: see :func:`polar_pull_back`.
     """
-    wide = matrix if matrix.device.type == "mps" else matrix.double()
-    gram = wide.mT @ wide
-    squares, basis = torch.linalg.eigh(gram)
-    values = squares.clamp_min(0).sqrt()
-    well_conditioned = values[..., :1] * _MAX_GRAM_CONDITION > values[..., -1:]
-    if not bool(well_conditioned.all()):
-        return PolarFactor(*(part.to(matrix.dtype) for part in _by_svd(wide)))
-    factor = wide @ ((basis / values.unsqueeze(-2)) @ basis.mT)
-    if matrix.dtype == wide.dtype:
-        factor = _correct(wide, factor, basis, values)
-    return PolarFactor(*(part.to(matrix.dtype) for part in (factor, basis, values)))
+    if matrix.shape[-1] >= _FEW_COLUMNS or matrix.device.type == "cuda":
+        polar = _by_gram(matrix)
+    else:
+        polar = _by_svd(matrix)
+    return PolarFactor(*(part.to(matrix.dtype) for part in polar))
 
 
 def polar_pull_back(
-    matrix: Tensor, factor: Tensor, cotangent: Tensor, basis: Tensor, values: Tensor
+    matrix: Tensor,
+    factor: Tensor,
+    cotangent: Tensor,
+    basis: Tensor,
+    values: Tensor,
+    inverse: Tensor,
 ) -> Tensor:
     """Gradient with respect to C for a gradient G with respect to V = polar(C).
 
@@ -75,12 +84,64 @@ def polar_pull_back(
         cotangent: G.
         basis: Q of :class:`PolarFactor`, constant.
         values: σ of :class:`PolarFactor`, constant.
+        inverse: S⁻¹ of :class:`PolarFactor`, constant.
     """
-    stretch = factor.mT @ matrix
-    inner = factor.mT @ cotangent
-    rotation = solve_sylvester(stretch, inner - inner.mT, basis, values)
-    outside = divide_right(stretch, cotangent - factor @ inner, basis, values)
-    return factor @ rotation + outside
+    if is_differentiated():
+        stretch = factor.mT @ matrix
+        inner = factor.mT @ cotangent
+        rotation = solve_sylvester(stretch, inner - inner.mT, basis, values)
+        outside = divide_right(stretch, cotangent - factor @ inner, basis, values)
+        return factor @ rotation + outside
+    # The same with fewer products: with B = G S⁻¹, N = VᵀB and X = N − Z,
+    # C̄ = B − V Z  where  S Z + Z S = S (N + Nᵀ).
+    scaled = cotangent @ inverse
+    inner = factor.mT @ scaled
+    symmetric = basis.mT @ (inner + inner.mT) @ basis
+    column = values.unsqueeze(-1)
+    shares = symmetric * (column * reciprocal(column + values.unsqueeze(-2)))
+    return _subtract_product(scaled, factor, basis @ shares @ basis.mT)
+
+
+def _subtract_product(first: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """A − B C, in one pass over A where there is no batch."""
+    if first.ndim == 2:
+        return torch.addmm(first, left, right, alpha=-1)
+    return first - left @ right
+
+
+def _by_gram(matrix: Tensor, correct: bool = True) -> PolarFactor:
+    eigenvalues, basis = torch.linalg.eigh(_symmetric_product(matrix, matrix))
+    squares = eigenvalues.clamp_min(0)
+    ratio = (squares[..., -1] / squares[..., 0]).nan_to_num(torch.inf)
+    condition = float(ratio.amax()) ** 0.5 if ratio.numel() else 1.0
+    if condition > _MAX_GRAM_CONDITION:
+        return _by_svd(matrix)
+    ill = condition > _EXACT_CONDITION
+    if ill and matrix.dtype == torch.float32 and _has_double(matrix):
+        # The result goes back to float32: no correction needed.
+        return _by_gram(matrix.double(), correct=False)
+    # S⁻¹ = Q σ⁻¹ Qᵀ as a product of equal factors.
+    rows = (basis * squares.pow(-0.25).unsqueeze(-2)).mT
+    inverse = _symmetric_product(rows, rows)
+    polar = PolarFactor(matrix @ inverse, basis, squares.sqrt(), inverse)
+    if ill and correct:
+        return polar._replace(factor=_correct(matrix, *polar[:3]))
+    return polar
+
+
+def _symmetric_product(left: Tensor, right: Tensor) -> Tensor:
+    """LᵀR for ``(*batch, n, r)``, known to be symmetric."""
+    size = left.shape[-1]
+    if size < _BLOCKED or left.ndim > 2 or left.is_cuda:
+        return left.mT @ right
+    result = left.new_empty(size, size)
+    bounds = [size * i // _BLOCKS for i in range(_BLOCKS + 1)]
+    for i in range(_BLOCKS):
+        rows = slice(bounds[i], bounds[i + 1])
+        done = slice(0, bounds[i + 1])
+        result[rows, done] = left[:, rows].mT @ right[:, done]
+        result[done, rows] = result[rows, done].mT
+    return result
 
 
 def _correct(matrix: Tensor, factor: Tensor, basis: Tensor, values: Tensor) -> Tensor:
@@ -101,6 +162,13 @@ def _correct(matrix: Tensor, factor: Tensor, basis: Tensor, values: Tensor) -> T
     return factor + factor @ (rotation - stretching)
 
 
-def _by_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right, right.mT.flip(-1), values.flip(-1)
+def _by_svd(matrix: Tensor) -> PolarFactor:
+    wide = matrix.double() if _has_double(matrix) else matrix
+    left, values, right = torch.linalg.svd(wide, full_matrices=False)
+    inverse = right.mT @ (reciprocal(values.unsqueeze(-1)) * right)
+    return PolarFactor(left @ right, right.mT, values, inverse)
+
+
+def _has_double(tensor: Tensor) -> bool:
+    """Whether the device of ``tensor`` computes in float64."""
+    return tensor.device.type != "mps"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ddn.batching import expand_batch, vectorize
+from ddn.batching import broadcast_shapes, expand_batch, vectorize
 from ddn.constraints import asymmetry, flatten_constraints
 from ddn.errors import SignatureError
 from ddn.functional import reverse
@@ -74,7 +74,7 @@ class Problem:
     def batch_shape(self, operands: Sequence[Tensor]) -> torch.Size:
         """Common batch shape of all operands."""
         shapes = [t.shape[: t.ndim - r] for t, r in zip(operands, self.core_ranks, strict=True)]
-        return torch.Size(torch.broadcast_shapes(*shapes))
+        return broadcast_shapes(shapes)
 
     def split(self, y: Tensor) -> tuple[Tensor, ...]:
         """Solution vector ``(*batch, m)`` to blocks ``(*batch, *core)``."""

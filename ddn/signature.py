@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class Signature:
     outputs: tuple[Term, ...]
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> Signature:
         """Parse gufunc notation.
 
@@ -79,48 +81,7 @@ class Signature:
         Raises:
             ShapeError: naming the input, its term and the shape that was found.
         """
-        if len(tensors) != len(self.inputs):
-            raise ShapeError(
-                f"This node takes {len(self.inputs)} input(s), signature {self}, "
-                f"but was called with {len(tensors)}."
-            )
-        sizes = dict(dimensions)
-        origin = dict.fromkeys(dimensions, "the node's `dimensions`")
-        for position, (tensor, term) in enumerate(zip(tensors, self.inputs, strict=True)):
-            label = f"input {position}, signature term {format_term(term)},"
-            if tensor.ndim < len(term):
-                raise ShapeError(
-                    f"The {label} needs at least {len(term)} dimension(s), but has shape "
-                    f"{tuple(tensor.shape)}."
-                )
-            core = tensor.shape[tensor.ndim - len(term) :]
-            for dimension, size in zip(term, core, strict=True):
-                expected = dimension if isinstance(dimension, int) else sizes.get(dimension)
-                if expected is None:
-                    assert isinstance(dimension, str)
-                    sizes[dimension] = size
-                    origin[dimension] = f"input {position}"
-                elif expected != size:
-                    source = "the signature" if isinstance(dimension, int) else origin[dimension]
-                    raise ShapeError(
-                        f"The {label} has shape {tuple(tensor.shape)}: dimension {dimension!r} is "
-                        f"{size} there, but {expected} according to {source}."
-                    )
-        batch_shapes = [
-            tensor.shape[: tensor.ndim - len(term)]
-            for tensor, term in zip(tensors, self.inputs, strict=True)
-        ]
-        try:
-            batch_shape = torch.broadcast_shapes(*batch_shapes)
-        except RuntimeError:
-            listing = ", ".join(
-                f"input {position}: {tuple(shape)}" for position, shape in enumerate(batch_shapes)
-            )
-            raise ShapeError(
-                f"Batch dimensions do not broadcast ({listing}; signature {self}). Sizes must agree "
-                "or be 1, aligned from the right."
-            ) from None
-        return Binding(torch.Size(batch_shape), sizes)
+        return _bind(self, tuple(t.shape for t in tensors), tuple(dimensions.items()))
 
     def output_shapes(self, sizes: Mapping[str, int]) -> list[torch.Size]:
         """Core shape of every solution block.
@@ -154,3 +115,51 @@ def _size(dimension: Dimension, sizes: Mapping[str, int], signature: Signature) 
             f"{{{dimension!r}: ...}}`."
         )
     return sizes[dimension]
+
+
+@lru_cache(maxsize=1024)
+def _bind(
+    signature: Signature, shapes: tuple[torch.Size, ...], dimensions: tuple[tuple[str, int], ...]
+) -> Binding:
+    if len(shapes) != len(signature.inputs):
+        raise ShapeError(
+            f"This node takes {len(signature.inputs)} input(s), signature {signature}, "
+            f"but was called with {len(shapes)}."
+        )
+    sizes = dict(dimensions)
+    origin = dict.fromkeys(sizes, "the node's `dimensions`")
+    for position, (shape, term) in enumerate(zip(shapes, signature.inputs, strict=True)):
+        label = f"input {position}, signature term {format_term(term)},"
+        if len(shape) < len(term):
+            raise ShapeError(
+                f"The {label} needs at least {len(term)} dimension(s), but has shape "
+                f"{tuple(shape)}."
+            )
+        core = shape[len(shape) - len(term) :]
+        for dimension, size in zip(term, core, strict=True):
+            expected = dimension if isinstance(dimension, int) else sizes.get(dimension)
+            if expected is None:
+                assert isinstance(dimension, str)
+                sizes[dimension] = size
+                origin[dimension] = f"input {position}"
+            elif expected != size:
+                source = "the signature" if isinstance(dimension, int) else origin[dimension]
+                raise ShapeError(
+                    f"The {label} has shape {tuple(shape)}: dimension {dimension!r} is "
+                    f"{size} there, but {expected} according to {source}."
+                )
+    batch_shapes = [
+        shape[: len(shape) - len(term)]
+        for shape, term in zip(shapes, signature.inputs, strict=True)
+    ]
+    try:
+        batch_shape = torch.broadcast_shapes(*batch_shapes)
+    except RuntimeError:
+        listing = ", ".join(
+            f"input {position}: {tuple(shape)}" for position, shape in enumerate(batch_shapes)
+        )
+        raise ShapeError(
+            f"Batch dimensions do not broadcast ({listing}; signature {signature}). Sizes must agree "
+            "or be 1, aligned from the right."
+        ) from None
+    return Binding(torch.Size(batch_shape), sizes)

@@ -63,7 +63,7 @@ class _RightDivision:
     """The map X ↦ X S, self-adjoint in X."""
 
     def solve(self, right_side: Tensor, basis: Tensor, values: Tensor) -> Tensor:
-        return (right_side @ basis) * reciprocal(values).unsqueeze(-2) @ basis.mT
+        return (right_side @ basis) * reciprocal(values.unsqueeze(-2)) @ basis.mT
 
     def apply(self, matrix: Tensor, x: Tensor) -> Tensor:
         return x @ matrix
@@ -122,8 +122,7 @@ class _SpectralSolve(torch.autograd.Function):
 
 
 def reciprocal(values: Tensor) -> Tensor:
-    """1/x, and 0 where x is zero relative to the largest entry (pseudo-inverse)."""
-    size = values.flatten(values.ndim - 1).abs().amax(-1, keepdim=True)
-    eps = torch.finfo(values.dtype).eps
-    positive = values.abs() > 4 * eps * size
-    return torch.where(positive, 1 / torch.where(positive, values, 1), 0)
+    """1/x for ``(*batch, n, m)``, x ≥ 0, and 0 where x is zero relative to the largest entry of its matrix."""
+    # Values are non-negative, and sums of two of them at least as large as each.
+    smallest = 4 * torch.finfo(values.dtype).eps * values.amax((-2, -1), keepdim=True)
+    return torch.where(values > smallest, values.reciprocal(), 0)

@@ -24,6 +24,9 @@ from ddn_etf.frames import centering_matrix, simplex_basis
 
 __all__ = ["NearestETF", "NearestFrame"]
 
+# From here on, centring columns is faster than multiplying by the centring matrix.
+_MANY_CLASSES = 64
+
 
 class NearestFrame(ddn.DeclarativeNode):
     """argmin_V  ‖Y − V Fᵀ‖² + (δ/2) ‖V − V_prox‖²   subject to   VᵀV = I.
@@ -85,25 +88,33 @@ class NearestFrame(ddn.DeclarativeNode):
 
     def solve_and_save(
         self, means: Tensor, proximal: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         target = self._target(means, proximal)
         polar = unique_polar_factor(target, type(self).__name__, self.on_failure)
-        return polar.factor, (polar.basis, polar.values)
+        return polar.factor, polar[1:]
 
     def vjp(
         self, inputs: tuple[Tensor, Tensor], y: Tensor, grad_y: Tensor, *saved: Tensor
     ) -> tuple[Tensor, Tensor]:
         target = self._target(*inputs)
-        basis, values = saved or polar_decompose(target.detach())[1:]
-        gradient = polar_pull_back(target, y, grad_y, basis, values)
-        return 2 * gradient @ self.frame.mT, self.proximal_weight * gradient
+        saved = saved or polar_decompose(target.detach())[1:]
+        gradient = polar_pull_back(target, y, grad_y, *saved)
+        return 2 * self._from_frame(gradient), self.proximal_weight * gradient
 
     def manifold(self, shape: torch.Size) -> Any:
         """The Stiefel manifold, for :class:`ddn.solvers.Pymanopt`."""
         return stiefel(shape)
 
     def _target(self, means: Tensor, proximal: Tensor) -> Tensor:
-        return 2 * means @ self.frame + self.proximal_weight * proximal
+        return 2 * self._to_frame(means) + self.proximal_weight * proximal
+
+    def _to_frame(self, means: Tensor) -> Tensor:
+        """Y F."""
+        return means @ self.frame
+
+    def _from_frame(self, factor: Tensor) -> Tensor:
+        """V Fᵀ."""
+        return factor @ self.frame.mT
 
 
 class NearestETF(NearestFrame):
@@ -172,6 +183,15 @@ class NearestETF(NearestFrame):
                 'point: node(means, proximal), with the previous V, say. form="intrinsic" needs none.'
             )
         return super().forward(means, proximal)
+
+    def _to_frame(self, means: Tensor) -> Tensor:
+        if self.form == "intrinsic" or self.num_classes < _MANY_CLASSES:
+            return super()._to_frame(means)
+        # Y M without the product: M subtracts the mean of the columns.
+        return (means - means.mean(-1, keepdim=True)) / (self.num_classes - 1) ** 0.5
+
+    def _from_frame(self, factor: Tensor) -> Tensor:
+        return self._to_frame(factor) if self.form == "published" else super()._from_frame(factor)
 
     def weight(self, V: Tensor) -> Tensor:
         """Classifier W = √(K/(K−1)) M Vᵀ, ``(*batch, K, d)``: unit rows, pairwise cosine −1/(K−1)."""

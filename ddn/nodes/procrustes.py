@@ -43,14 +43,14 @@ class OrthogonalProcrustes(DeclarativeNode):
     def equality(self, C: Tensor, V: Tensor) -> SymmetricConstraint:
         return symmetric(V.mT @ V - torch.eye(V.shape[-1], dtype=V.dtype, device=V.device))
 
-    def solve_and_save(self, C: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def solve_and_save(self, C: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         polar = unique_polar_factor(C, type(self).__name__, self.on_failure)
-        return polar.factor, (polar.basis, polar.values)
+        return polar.factor, polar[1:]
 
     def vjp(self, inputs: tuple[Tensor], y: Tensor, grad_y: Tensor, *saved: Tensor) -> Tensor:
         (C,) = inputs
-        basis, values = saved or polar_decompose(C.detach())[1:]
-        return polar_pull_back(C, y, grad_y, basis, values)
+        saved = saved or polar_decompose(C.detach())[1:]
+        return polar_pull_back(C, y, grad_y, *saved)
 
     def manifold(self, shape: torch.Size) -> Any:
         """The Stiefel manifold, for :class:`ddn.solvers.Pymanopt`."""
@@ -76,15 +76,15 @@ def unique_polar_factor(C: Tensor, name: str, on_failure: str) -> PolarFactor:
             f"{name}: {columns} orthonormal columns do not fit into {rows} dimensions; C has shape "
             f"{tuple(C.shape)}. It needs at least as many rows as columns."
         )
-    finite = C.isfinite().all(-1).all(-1)
-    safe = C
-    if not bool(finite.all()):
-        identity = torch.eye(rows, columns, dtype=C.dtype, device=C.device)
-        safe = torch.where(finite[..., None, None], C, identity)
-    polar = polar_decompose(safe)
-    # The dtype of C limits what is known of its smallest singular value.
-    threshold = 8 * torch.finfo(C.dtype).eps * polar.values[..., -1]
-    failed = ~finite | (polar.values[..., 0] <= threshold)
+    try:
+        polar = polar_decompose(C)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        # LAPACK refuses NaN and infinity, for the whole batch: solve the rest.
+        finite = C.isfinite().all(-1).all(-1)[..., None, None]
+        polar = polar_decompose(torch.where(finite, C, 0))
+    # The dtype of C limits what is known of its smallest singular value. NaN compares false.
+    threshold = 8 * torch.finfo(C.dtype).eps * polar.values.amax(-1)
+    failed = ~(polar.values.amin(-1) > threshold)
     (factor,) = apply_policy(
         on_failure,
         failed,
@@ -95,7 +95,7 @@ def unique_polar_factor(C: Tensor, name: str, on_failure: str) -> PolarFactor:
         ),
         (polar.factor,),
     )
-    return PolarFactor(factor, polar.basis, polar.values)
+    return polar._replace(factor=factor)
 
 
 def stiefel(shape: torch.Size) -> Any:

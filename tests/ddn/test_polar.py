@@ -1,0 +1,158 @@
+"""The orthogonal polar factor against SVD and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from ddn.nodes import orthogonal_procrustes
+from ddn.polar import polar_decompose, polar_pull_back
+
+CONDITIONS = [1.0, 1e2, 1e4, 9e4, 2e5, 1e7, 1e10]
+
+
+def with_singular_values(values, d, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    r = len(values)
+    left = torch.linalg.qr(torch.randn(d, r, generator=generator, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(r, r, generator=generator, dtype=torch.float64)).Q
+    return (left * torch.as_tensor(values, dtype=torch.float64)) @ right.mT, left @ right.mT
+
+
+def spread(condition, r=4):
+    return np.geomspace(1.0, 1.0 / condition, r)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("shape", [(4, 4), (9, 4)])
+def test_against_scipy(condition, shape):
+    """Accurate to the conditioning of the factor, on both sides of the switch to the SVD."""
+    matrix, known = with_singular_values(spread(condition), shape[0])
+    factor, basis, values = polar_decompose(matrix)
+    expected, _ = scipy.linalg.polar(matrix.numpy())
+    bound = 100 * torch.finfo(torch.float64).eps * condition
+    assert float((factor - torch.from_numpy(expected)).norm()) < bound
+    assert float((factor - known).norm()) < bound
+    assert float((factor.mT @ factor - torch.eye(4, dtype=torch.float64)).norm()) < 1e-11
+    torch.testing.assert_close(
+        values, torch.linalg.svdvals(matrix).flip(-1), rtol=1e-5, atol=1e-10
+    )
+    assert bool((values.diff() >= 0).all())
+    stretch = (basis * values) @ basis.mT
+    assert float((factor @ stretch - matrix).norm()) < 1e-9
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_scale_does_not_matter(scale, device, dtype, tolerance):
+    matrix, known = with_singular_values(spread(10), 6)
+    factor = polar_decompose((scale * matrix).to(device, dtype)).factor
+    torch.testing.assert_close(
+        factor, known.to(device, dtype), rtol=tolerance.value, atol=tolerance.value
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e9, 1e12])
+def test_gradient_scales_inversely(scale, device, dtype, tolerance):
+    """C ↦ c C leaves V alone and divides the gradient by c."""
+    matrix = with_singular_values(spread(10), 6)[0].to(device, dtype)
+    weight = torch.randn(6, 4, device=device, dtype=dtype)
+    expected = gradient_of(orthogonal_procrustes, matrix, weight)
+    actual = gradient_of(orthogonal_procrustes, scale * matrix, weight) * scale
+    torch.testing.assert_close(actual, expected, rtol=tolerance.gradient, atol=tolerance.gradient)
+
+
+def gradient_of(function, matrix, weight):
+    matrix = matrix.detach().clone().requires_grad_()
+    return torch.autograd.grad((function(matrix) * weight).sum(), matrix)[0]
+
+
+def by_roots(matrix):
+    """C (CᵀC)^{-1/2} by eigenvalues: differentiable where these are simple."""
+    squares, basis = torch.linalg.eigh(matrix.mT @ matrix)
+    return matrix @ (basis / squares.sqrt().unsqueeze(-2)) @ basis.mT
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (7, 4), (5, 1)])
+def test_gradient_against_autograd(shape, device, dtype, tolerance):
+    matrix = torch.randn(3, *shape, device=device, dtype=dtype)
+    weight = torch.randn(3, *shape, device=device, dtype=dtype)
+    expected = gradient_of(by_roots, matrix.double(), weight.double()).to(dtype)
+    actual = gradient_of(orthogonal_procrustes, matrix, weight)
+    size = float(expected.abs().max())
+    torch.testing.assert_close(
+        actual, expected, rtol=tolerance.gradient, atol=tolerance.gradient * size
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (7, 4)])
+def test_repeated_singular_values(shape):
+    """At C = c Q with orthonormal Q, where the derivative of the SVD divides by zero."""
+    matrix = torch.linalg.qr(torch.randn(*shape, dtype=torch.float64)).Q * 3
+    matrix.requires_grad_()
+    assert torch.autograd.gradcheck(orthogonal_procrustes, matrix, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(orthogonal_procrustes, matrix)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e1, 1e2, 1e3])
+def test_float32_accuracy(condition, device):
+    """Value and gradient within 1e-4 relative of float64 up to condition number 1e3."""
+    matrix = with_singular_values(spread(condition, 10), 32)[0].to(device)
+    # The rounding of the input itself is not the algorithm's error.
+    matrix = matrix.float().double()
+    weight = torch.randn(32, 10, dtype=torch.float64, device=device).float().double()
+    exact = orthogonal_procrustes(matrix)
+    value = orthogonal_procrustes(matrix.float()).double()
+    assert float((value - exact).norm() / exact.norm()) < 1e-4
+    exact = gradient_of(orthogonal_procrustes, matrix, weight)
+    gradient = gradient_of(orthogonal_procrustes, matrix.float(), weight.float()).double()
+    assert float((gradient - exact).norm() / exact.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e6, 1e8])
+def test_gradient_of_ill_conditioned_matrix(condition):
+    """Known answer: C = U Σ Wᵀ and G = U E Wᵀ give C̄ = U X Wᵀ, X = (E − Eᵀ) / (σ_i + σ_j)."""
+    generator = torch.Generator().manual_seed(1)
+    matrix, _ = with_singular_values(spread(condition), 6, seed=3)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    coefficients = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    weight = left @ coefficients @ right
+    known = left @ ((coefficients - coefficients.mT) / (values[:, None] + values)) @ right
+    gradient = gradient_of(orthogonal_procrustes, matrix, weight)
+    error = float((gradient - known).norm() / known.norm())
+    assert error < 1e3 * torch.finfo(torch.float64).eps * condition
+
+
+@pytest.mark.parametrize("values", [[2.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+def test_rank_deficient(values, device, dtype):
+    """Some polar factor: orthonormal columns and V S = C; gradient finite (pseudo-inverse)."""
+    matrix = with_singular_values(values, 5)[0].to(device, dtype)
+    factor, basis, found = polar_decompose(matrix)
+    eps = torch.finfo(dtype).eps
+    identity = torch.eye(3, device=device, dtype=dtype)
+    assert float((factor.mT @ factor - identity).norm()) < 100 * eps
+    assert float((factor @ (basis * found) @ basis.mT - matrix).norm()) < 100 * eps
+    cotangent = torch.randn(5, 3, device=device, dtype=dtype)
+    exact = torch.tensor(sorted(values), device=device, dtype=dtype)
+    gradient = polar_pull_back(matrix, factor, cotangent, basis, exact)
+    assert bool(gradient.isfinite().all())
+
+
+def test_batched_against_single(device, dtype, tolerance):
+    """A batch in which one matrix needs the SVD and others do not."""
+    matrices = [with_singular_values(spread(c), 6, seed=i)[0] for i, c in enumerate([1, 1e9, 30])]
+    batch = torch.stack(matrices).reshape(3, 1, 6, 4).to(device, dtype)
+    result = polar_decompose(batch)
+    assert [tuple(part.shape) for part in result] == [(3, 1, 6, 4), (3, 1, 4, 4), (3, 1, 4)]
+    for index in (0, 2):
+        single = polar_decompose(batch[index, 0])
+        torch.testing.assert_close(
+            result.factor[index, 0], single.factor, rtol=tolerance.value, atol=tolerance.value
+        )
+
+
+def test_keeps_dtype_and_device(device):
+    for dtype in (torch.float32, torch.float64):
+        parts = polar_decompose(torch.randn(5, 3, device=device, dtype=dtype))
+        assert all(part.dtype == dtype and part.device.type == device.type for part in parts)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ddn_etf.compare import (
+    QUANTITIES,
+    Comparison,
+    Spread,
+    compare,
+    curve,
+    epochs_to_accuracy,
+    over_seeds,
+    spread,
+    summarize,
+)
+from ddn_etf.methods import METHODS
+from ddn_etf.settings import TrainingSettings
+from ddn_etf.training import EpochRecord, train
+
+LINEAR, NEAREST = METHODS["linear"], METHODS["nearest-etf"]
+
+
+def by_hand(accuracies: dict[int, list[float]]) -> Comparison:
+    """A comparison of one head with these train accuracies, every other value being the epoch."""
+    records = [
+        EpochRecord(
+            "linear",
+            seed,
+            epoch,
+            {name: float(epoch) for name in QUANTITIES if name != "epochs_to_target"}
+            | {"train_accuracy": accuracy},
+        )
+        for seed, run in accuracies.items()
+        for epoch, accuracy in enumerate(run, start=1)
+    ]
+    settings = TrainingSettings(epochs=len(next(iter(accuracies.values()))))
+    return Comparison("by hand", settings, (LINEAR,), tuple(accuracies), tuple(records))
+
+
+def test_every_run_is_there_in_order(comparison):
+    assert [(r.head, r.seed, r.epoch) for r in comparison.records] == [
+        (head, seed, epoch) for head in METHODS for seed in (0, 1) for epoch in (1, 2)
+    ]
+    assert comparison.dataset == "digits"
+    assert comparison.seeds == (0, 1)
+
+
+def test_a_run_does_not_depend_on_those_before_it(comparison, small_digits, quick):
+    other_order = compare((NEAREST, LINEAR), (1,), small_digits, quick)
+    for head in ("nearest-etf", "linear"):
+        assert other_order.run(head, 1) == comparison.run(head, 1)
+    assert comparison.run("nearest-etf", 1) == train(NEAREST, 1, small_digits, quick).history
+
+
+def test_progress_is_told_as_it_happens(comparison, small_digits, quick):
+    told: list[object] = []
+    result = compare(
+        (LINEAR,),
+        (1, 0),
+        small_digits,
+        quick,
+        on_start=lambda head, seed: told.append((head, seed)),
+        on_epoch=told.append,
+    )
+    first, second = comparison.run("linear", 1), comparison.run("linear", 0)
+    assert told == [("linear", 1), *first, ("linear", 0), *second]
+    assert result.records == (*first, *second)
+
+
+def test_epochs_to_accuracy_is_the_first_epoch_that_is_good_enough():
+    run = by_hand({0: [50.0, 98.9, 99.0, 98.0, 100.0]}).run("linear", 0)
+    assert epochs_to_accuracy(run) == 3
+    assert epochs_to_accuracy(run, 100.0) == 5
+    assert epochs_to_accuracy(run, 50.0) == 1
+    assert epochs_to_accuracy(run[:2]) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3.0], Spread(3.0, 3.0, 3.0)),
+        ([5.0, 1.0, 2.0], Spread(2.0, 1.0, 5.0)),
+        ([4.0, 1.0], Spread(2.5, 1.0, 4.0)),
+        ([math.inf, 2.0, 3.0], Spread(3.0, 2.0, math.inf)),
+        ([math.inf, 2.0], Spread(math.inf, 2.0, math.inf)),
+    ],
+)
+def test_spread(values, expected):
+    assert spread(values) == expected
+
+
+def test_summary_of_runs_by_hand():
+    runs = {0: [98.0, 99.5, 100.0], 1: [99.0, 99.0, 99.2], 7: [10.0, 20.0, 30.0]}
+    summary = summarize(by_hand(runs))
+    assert list(summary) == ["linear"]
+    assert tuple(summary["linear"]) == QUANTITIES
+    assert summary["linear"]["train_accuracy"] == Spread(99.2, 30.0, 100.0)
+    assert summary["linear"]["epochs_to_target"] == Spread(2, 1, math.inf)
+    assert summary["linear"]["test_NC1"] == Spread(3.0, 3.0, 3.0)  # of the last epoch
+
+
+def test_summary_of_trained_runs(comparison):
+    summary = summarize(comparison)
+    for head in METHODS:
+        last = [comparison.run(head, seed)[-1].values["test_NC3"] for seed in (0, 1)]
+        assert summary[head]["test_NC3"] == Spread(sum(last) / 2, min(last), max(last))
+    for head in ("fixed-etf", "nearest-etf"):
+        assert summary[head]["train_NC2"].high < 1e-5  # both are simplex ETFs
+    assert summary["linear"]["train_NC2"].low > 0.01
+
+
+def test_curve_of_runs_by_hand():
+    points = curve(
+        by_hand({0: [90.0, 95.0], 1: [80.0, 99.0], 2: [70.0, 98.0]}), "linear", "train_accuracy"
+    )
+    assert points == [Spread(80.0, 70.0, 90.0), Spread(98.0, 95.0, 99.0)]
+
+
+def test_over_seeds():
+    assert over_seeds(by_hand({0: [1.0]})) == "one seed"
+    assert over_seeds(by_hand({0: [1.0], 5: [1.0]})) == "median over 2 seeds"
