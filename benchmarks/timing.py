@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import statistics
 import time
@@ -67,6 +68,7 @@ def peak_extra_bytes(call: Callable[[], object], device: torch.device) -> int:
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory goes back, or it would be reused unseen
     with open("/proc/self/clear_refs", "w") as handle:
         handle.write("5")  # resets the high-water mark
     before = _status("VmRSS")

@@ -22,7 +22,13 @@ from torch.autograd import forward_ad
 
 from ddn.functional import reverse
 
-__all__ = ["directional_derivative", "is_differentiated", "own_memory", "saved_primals"]
+__all__ = [
+    "directional_derivative",
+    "inside_transform",
+    "is_differentiated",
+    "own_memory",
+    "saved_primals",
+]
 
 
 @contextmanager
@@ -52,8 +58,9 @@ def is_differentiated() -> bool:
 
     If not, formulas that are right in value alone may be used.
     """
-    return (
-        torch.is_grad_enabled()
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-    )
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0 or inside_transform()
+
+
+def inside_transform() -> bool:
+    """Whether a transform of ``torch.func`` (``vmap``, ``grad``, ...) is running."""
+    return bool(torch._C._are_functorch_transforms_active())

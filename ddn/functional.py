@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["apply_eagerly", "reverse"]
+__all__ = ["eager", "reverse"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def reverse(
@@ -18,16 +20,9 @@ def reverse(
     return cast("tuple[Any, Callable[..., tuple[Any, ...]]]", torch.func.vjp(function, *primals))
 
 
-def apply_eagerly(function: type[torch.autograd.Function], *arguments: Any) -> tuple[Tensor, ...]:
-    """``function.apply``, outside of graphs that ``torch.compile`` captures.
+def eager(function: Function) -> Function:
+    """Keep ``function`` out of the graphs of ``torch.compile``: it breaks the graph here.
 
-    The compiler does not trace custom functions that have a ``jvp``: it breaks the graph here.
+    The compiler does not trace custom differentiable functions that have a ``jvp``.
     """
-    return cast("tuple[Tensor, ...]", _apply(function, *arguments))
-
-
-def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    return function.apply(*arguments)
-
-
-_apply = torch.compiler.disable(_apply)
+    return cast("Function", torch.compiler.disable(function))

@@ -12,7 +12,7 @@ from ddn.closed_form import ClosedForm
 from ddn.engine import ImplicitEngine
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
-from ddn.functional import apply_eagerly
+from ddn.functional import eager
 from ddn.gradient import ImplicitGradient
 from ddn.implicit import StationaryPoint
 from ddn.node_functions import NodeFunctions, guard_parameters, guard_undeclared
@@ -111,6 +111,7 @@ class DeclarativeNode(nn.Module):
         """Whether the derivative is the node's own ``vjp``."""
         return self.vjp is not None and self.gradient is None
 
+    @eager
     def forward(self, *inputs: Tensor) -> Any:
         """Solve the batch of problems.
 
@@ -132,6 +133,7 @@ class DeclarativeNode(nn.Module):
         blocks = self._closed_form(bound) if self.uses_closed_form else self._implicit(bound)[0]
         return bound.present(blocks)
 
+    @eager
     def solution(self, *inputs: Tensor) -> Solution:
         """Solve the batch and return multipliers and diagnostics, too.
 
@@ -192,12 +194,12 @@ class DeclarativeNode(nn.Module):
         gradient = self.gradient or ImplicitGradient()
         engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
         with bound.full_precision():
-            y, *rest = apply_eagerly(StationaryPoint, engine, *bound.operands)
+            y, *rest = StationaryPoint.apply(engine, *bound.operands)
         return bound.problem.split(y), tuple(rest)
 
     def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)
         functions = NodeFunctions(bound.problem, self._default_solver())
         with bound.full_precision():
-            outputs = apply_eagerly(ClosedForm, functions, *bound.operands)
+            outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
         return outputs[: functions.num_blocks]

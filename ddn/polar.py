@@ -74,6 +74,10 @@ def polar_pull_back(
 
         S X + X S = VᵀG − GᵀV        C̄ = V X + (I − VVᵀ) G S⁻¹
 
+    With B = G S⁻¹, N = VᵀB and X = N − Z this takes fewer products:
+
+        S Z + Z S = S (N + Nᵀ)       C̄ = B − V Z
+
     A sum of singular values is the only denominator. Differentiable in C, V and G to any order; Q and σ
     only give the value faster. Where C is rank-deficient V is not unique; directions in which it is free
     count as zero (pseudo-inverse).
@@ -88,18 +92,17 @@ def polar_pull_back(
     """
     if is_differentiated():
         stretch = factor.mT @ matrix
-        inner = factor.mT @ cotangent
-        rotation = solve_sylvester(stretch, inner - inner.mT, basis, values)
-        outside = divide_right(stretch, cotangent - factor @ inner, basis, values)
-        return factor @ rotation + outside
-    # The same with fewer products: with B = G S⁻¹, N = VᵀB and X = N − Z,
-    # C̄ = B − V Z  where  S Z + Z S = S (N + Nᵀ).
+        scaled = divide_right(stretch, cotangent, basis, values)
+        inner = factor.mT @ scaled
+        rotation = solve_sylvester(stretch, stretch @ (inner + inner.mT), basis, values)
+        return scaled - factor @ rotation
     scaled = cotangent @ inverse
     inner = factor.mT @ scaled
-    symmetric = basis.mT @ (inner + inner.mT) @ basis
+    rotated = basis.mT @ (inner + inner.mT) @ basis
     column = values.unsqueeze(-1)
-    shares = symmetric * (column * reciprocal(column + values.unsqueeze(-2)))
-    return _subtract_product(scaled, factor, basis @ shares @ basis.mT)
+    # Both values of a vanishing sum vanish, and so does the numerator.
+    sums = (column + values.unsqueeze(-2)).clamp_min_(torch.finfo(values.dtype).tiny)
+    return _subtract_product(scaled, factor, basis @ rotated.mul_(column).div_(sums) @ basis.mT)
 
 
 def _subtract_product(first: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class _SpectralSolve(torch.autograd.Function):
 
 
 def reciprocal(values: Tensor) -> Tensor:
-    """1/x for ``(*batch, n, m)``, x ≥ 0, and 0 where x is zero relative to the largest entry of its matrix."""
+    """1/x for ``(*batch, n, m)``, x ≥ 0, and 0 where x vanishes relative to the largest entry."""
     # Values are non-negative, and sums of two of them at least as large as each.
     smallest = 4 * torch.finfo(values.dtype).eps * values.amax((-2, -1), keepdim=True)
     return torch.where(values > smallest, values.reciprocal(), 0)

@@ -18,6 +18,7 @@ from torch import Tensor
 import ddn
 from ddn.constraints import SymmetricConstraint
 from ddn.errors import ShapeError
+from ddn.forward_mode import inside_transform
 from ddn.nodes.procrustes import stiefel, unique_polar_factor
 from ddn.polar import polar_decompose, polar_pull_back
 from ddn_etf.frames import centering_matrix, simplex_basis
@@ -37,7 +38,7 @@ class NearestFrame(ddn.DeclarativeNode):
     Shapes: Y ``(*batch, d, k)``, V_prox ``(*batch, d, r)``; returns V ``(*batch, d, r)``, with d ≥ r.
 
     Args:
-        frame: F, (k, r); a buffer of the node.
+        frame: F, (k, r); a constant of the node, used in the dtype and on the device of the inputs.
         proximal_weight: δ ≥ 0. With δ > 0 the solution is unique even where 2 Y F is rank-deficient (equal
             or absent points), unless the two cancel: directions that Y leaves free follow V_prox.
         **options: ``solver``, ``gradient``, ``on_failure`` of :class:`ddn.DeclarativeNode`. By default
@@ -51,8 +52,6 @@ class NearestFrame(ddn.DeclarativeNode):
     Source: Markou, Ajanthan and Gould (2024), eq. 10; Schönemann (1966).
     """
 
-    frame: Tensor
-
     def __init__(self, frame: Tensor, proximal_weight: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         if frame.ndim != 2:
@@ -64,12 +63,16 @@ class NearestFrame(ddn.DeclarativeNode):
             raise ValueError(
                 f"{type(self).__name__}: proximal_weight must be at least 0, but is {proximal_weight}."
             )
-        self.register_buffer("frame", frame.detach().clone())
+        # A constant of the problem: kept exactly, rounded to the dtype of each computation.
+        self.frame = frame.detach().to("cpu", torch.float64, copy=True)
+        self._rounded: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self.proximal_weight = float(proximal_weight)
         points, rank = frame.shape
         self.signature = f"(d,{points}),(d,{rank})->(d,{rank})"
 
-    def forward(self, means: Tensor, proximal: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override] # the second input is optional
+        self, means: Tensor, proximal: Tensor | None = None
+    ) -> Tensor:
         """V for points Y = ``means``; without ``proximal`` the proximal term is left out.
 
         Leaving it out is the same as V_prox = 0, where the term is constant on the feasible set.
@@ -80,15 +83,13 @@ class NearestFrame(ddn.DeclarativeNode):
         return result
 
     def objective(self, means: Tensor, proximal: Tensor, V: Tensor) -> Tensor:
-        distance = (means - V @ self.frame.mT).square().sum()
+        distance = (means - V @ self._frame(V).mT).square().sum()
         return distance + self.proximal_weight / 2 * (V - proximal).square().sum()
 
     def equality(self, means: Tensor, proximal: Tensor, V: Tensor) -> SymmetricConstraint:
         return ddn.symmetric(V.mT @ V - torch.eye(V.shape[-1], dtype=V.dtype, device=V.device))
 
-    def solve_and_save(
-        self, means: Tensor, proximal: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def solve_and_save(self, means: Tensor, proximal: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         target = self._target(means, proximal)
         polar = unique_polar_factor(target, type(self).__name__, self.on_failure)
         return polar.factor, polar[1:]
@@ -106,15 +107,28 @@ class NearestFrame(ddn.DeclarativeNode):
         return stiefel(shape)
 
     def _target(self, means: Tensor, proximal: Tensor) -> Tensor:
-        return 2 * self._to_frame(means) + self.proximal_weight * proximal
+        weighted = self.proximal_weight * proximal
+        return torch.add(weighted, self._to_frame(means), alpha=2)
+
+    def _frame(self, like: Tensor) -> Tensor:
+        """F in the dtype and on the device of ``like``."""
+        key = (like.dtype, like.device)
+        if key in self._rounded:
+            return self._rounded[key]
+        with torch.inference_mode(False):
+            rounded = self.frame.to(like.device, like.dtype)
+        # A tensor made inside a transform belongs to it and must not outlive it.
+        if not inside_transform():
+            self._rounded[key] = rounded
+        return rounded
 
     def _to_frame(self, means: Tensor) -> Tensor:
         """Y F."""
-        return means @ self.frame
+        return means @ self._frame(means)
 
     def _from_frame(self, factor: Tensor) -> Tensor:
         """V Fᵀ."""
-        return factor @ self.frame.mT
+        return factor @ self._frame(factor).mT
 
 
 class NearestETF(NearestFrame):
@@ -160,7 +174,9 @@ class NearestETF(NearestFrame):
         if form not in bases:
             raise ValueError(f'form is "published" or "intrinsic", but was given {form!r}.')
         if num_classes < 2:
-            raise ValueError(f"A simplex ETF needs at least 2 classes, but num_classes={num_classes}.")
+            raise ValueError(
+                f"A simplex ETF needs at least 2 classes, but num_classes={num_classes}."
+            )
         needed = num_classes if form == "published" else num_classes - 1
         if dim < needed:
             advice = ' or form="intrinsic"' if dim == num_classes - 1 else ""
@@ -168,31 +184,36 @@ class NearestETF(NearestFrame):
                 f"The {form} form with {num_classes} classes needs dim >= {needed}, but dim={dim}. Use "
                 f"more feature dimensions{advice}."
             )
-        frame = bases[form](num_classes) / (num_classes - 1) ** 0.5
-        super().__init__(frame.to(torch.get_default_dtype()), proximal_weight, **options)
+        frame = bases[form](num_classes, dtype=torch.float64) / (num_classes - 1) ** 0.5
+        super().__init__(frame, proximal_weight, **options)
         self.num_classes = num_classes
         self.dim = dim
         self.form = form
         self.signature = f"({dim},{num_classes}),({dim},{needed})->({dim},{needed})"
 
-    def forward(self, means: Tensor, proximal: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override] # the second input is optional
+        self, means: Tensor, proximal: Tensor | None = None
+    ) -> Tensor:
         """V for class means Y; the published form needs the proximal point."""
         if proximal is None and self.form == "published":
             raise ValueError(
                 "The published form is rank-deficient along the vector of ones and needs a proximal "
                 'point: node(means, proximal), with the previous V, say. form="intrinsic" needs none.'
             )
-        return super().forward(means, proximal)
+        result: Tensor = super().forward(means, proximal)
+        return result
 
     def _to_frame(self, means: Tensor) -> Tensor:
         if self.form == "intrinsic" or self.num_classes < _MANY_CLASSES:
             return super()._to_frame(means)
         # Y M without the product: M subtracts the mean of the columns.
-        return (means - means.mean(-1, keepdim=True)) / (self.num_classes - 1) ** 0.5
+        centred: Tensor = means - means.mean(-1, keepdim=True)
+        return centred / (self.num_classes - 1) ** 0.5
 
     def _from_frame(self, factor: Tensor) -> Tensor:
         return self._to_frame(factor) if self.form == "published" else super()._from_frame(factor)
 
     def weight(self, V: Tensor) -> Tensor:
         """Classifier W = √(K/(K−1)) M Vᵀ, ``(*batch, K, d)``: unit rows, pairwise cosine −1/(K−1)."""
-        return self.num_classes**0.5 * self.frame @ V.mT
+        weight: Tensor = self.num_classes**0.5 * self._from_frame(V).mT
+        return weight
