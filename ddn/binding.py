@@ -41,11 +41,11 @@ class Bound:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the batch has no problem."""
-        return self.batch_shape.numel() == 0
+        """Whether there is nothing to solve for: no problem, or no variable."""
+        return self.batch_shape.numel() == 0 or self.problem.num_variables == 0
 
     def empty_solution(self) -> tuple[Tensor, ...]:
-        """The solution of no problem, connected to all operands by zero gradients."""
+        """The solution without any number, connected to all operands by zero gradients."""
         differentiable = [o for o in self.operands if o.is_floating_point()]
         connection = sum((operand.sum() * 0 for operand in differentiable), torch.zeros(()))
         return tuple(

@@ -88,9 +88,7 @@ class ImplicitEngine:
         return type(self.problem.node).__name__
 
     def _check_symmetry(self, operands: Sequence[Tensor]) -> None:
-        # Symmetry is a property of the formula, not of the data: one look per node is enough.
-        node = self.problem.node
-        if node.symmetry_checked or not self.problem.has_equality:
+        if not self.problem.has_equality:
             return
         deviation = self.problem.constraint_asymmetry(
             self.problem.starting_point(operands), operands
@@ -103,7 +101,6 @@ class ImplicitEngine:
                     f"its transpose by {float(deviation.max()):.1e} relative. Only its lower triangle "
                     "would count. State all entries (without ddn.symmetric), or symmetrize the formula."
                 )
-        node.symmetry_checked = True
 
     def _failure_message(self, status: Tensor) -> str:
         failed = status != Status.CONVERGED

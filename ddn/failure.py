@@ -45,7 +45,7 @@ def apply_policy(
         warnings.warn(message(), SolveWarning, stacklevel=3)
         return tensors
     return tuple(
-        torch.where(failed.reshape(*failed.shape, *(1,) * (t.ndim - failed.ndim)), torch.nan, t)
+        torch.where(failed.reshape((*failed.shape, *(1,) * (t.ndim - failed.ndim))), torch.nan, t)
         for t in tensors
     )
 

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from ddn.binding import Bound, bind
 from ddn.closed_form import ClosedForm
+from ddn.closures import guard_undeclared
 from ddn.engine import ImplicitEngine
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
+from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
 from ddn.gradient import ImplicitGradient
 from ddn.implicit import StationaryPoint
-from ddn.node_functions import NodeFunctions, guard_parameters, guard_undeclared
+from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.signature import Signature
 from ddn.solution import Solution
 from ddn.solvers.base import NodeSolve, Solver
@@ -51,7 +53,8 @@ class DeclarativeNode(nn.Module):
       constants in the derivative: ``vjp`` must be right without them, too.
 
     Parameters and buffers of the module (and of submodules) may be used in the problem; parameters get
-    gradients like inputs. Anything else that requires grad must be an input.
+    gradients like inputs. Anything else that requires grad must be an input; that the problem uses no such
+    tensor is checked on every call, for a node with ``vjp`` on its first.
 
     Args:
         solver: finds the solution; None means ``solve`` if the node has it, else
@@ -99,7 +102,7 @@ class DeclarativeNode(nn.Module):
         self.solver = solver
         self.gradient = gradient
         self.on_failure = on_failure
-        self.symmetry_checked = False
+        self._looked_through = False
 
     @property
     def has_equality(self) -> bool:
@@ -190,7 +193,8 @@ class DeclarativeNode(nn.Module):
         return NodeSolve() if has_own else Newton()
 
     def _implicit(self, bound: Bound) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        guard_undeclared(bound.problem, bound.operands)
+        if is_differentiated():
+            guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
         engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
         with bound.full_precision():
@@ -199,6 +203,10 @@ class DeclarativeNode(nn.Module):
 
     def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)
+        # A closed form is worth its speed: it is looked through once, not on every call.
+        if not self._looked_through and is_differentiated():
+            guard_undeclared(bound.problem, bound.operands)
+            self._looked_through = True
         functions = NodeFunctions(bound.problem, self._default_solver())
         with bound.full_precision():
             outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)

@@ -12,7 +12,7 @@ from ddn.errors import SignatureError, UndeclaredTensorError
 from ddn.problem import Problem
 from ddn.solvers.base import NodeSolve, Solver, as_blocks, check_blocks
 
-__all__ = ["NodeFunctions", "guard_parameters", "guard_undeclared"]
+__all__ = ["NodeFunctions", "guard_parameters"]
 
 
 @dataclass(frozen=True)
@@ -84,32 +84,6 @@ class NodeFunctions:
 
     def _expanded(self, operands: Sequence[Tensor], batch: torch.Size) -> list[Tensor]:
         return self.problem.expand_inputs(operands, batch)
-
-
-def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
-    """Raise if the problem depends on a tensor that requires grad and is not an operand.
-
-    Such a tensor would get no gradient without a word. One problem of the batch is evaluated on detached
-    operands; a result that requires grad gives it away.
-    """
-    if not torch.is_grad_enabled():
-        return
-    single = [
-        operand.detach()[(0,) * (operand.ndim - rank)]
-        for operand, rank in zip(operands, problem.core_ranks, strict=True)
-    ]
-    y = problem.starting_point(single).detach()
-    for name, value in (
-        ("objective", problem.objective(y, single)),
-        ("equality", problem.equality(y, single)),
-    ):
-        if value.requires_grad:
-            raise UndeclaredTensorError(
-                f"{type(problem.node).__name__}.{name} depends on a tensor that requires grad but is "
-                "neither an input nor a parameter of the node, so that it would get no gradient. Add "
-                "it to the signature and pass it as an input, register it as an nn.Parameter, or use "
-                "its .detach()."
-            )
 
 
 def guard_parameters(problem: Problem, operands: Sequence[Tensor]) -> None:

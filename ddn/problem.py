@@ -81,7 +81,7 @@ class Problem:
         batch = y.shape[:-1]
         parts = y.split(self._sizes, dim=-1)
         return tuple(
-            part.reshape(*batch, *shape)
+            part.reshape((*batch, *shape))
             for part, shape in zip(parts, self.output_shapes, strict=True)
         )
 
@@ -262,7 +262,8 @@ class Problem:
             if operand.shape[: operand.ndim - rank].numel() == 1:
                 flat.append(operand.reshape(core))
             else:
-                flat.append(expand_batch(operand, rank, batch_shape).reshape(-1, *core))
+                whole = expand_batch(operand, rank, batch_shape)
+                flat.append(whole.reshape(batch_shape.numel(), *core))
         return flat
 
     def select(self, operands: Sequence[Tensor], index: Tensor) -> list[Tensor]:

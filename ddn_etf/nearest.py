@@ -19,6 +19,7 @@ import ddn
 from ddn.constraints import SymmetricConstraint
 from ddn.errors import ShapeError
 from ddn.forward_mode import inside_transform
+from ddn.functional import eager
 from ddn.nodes.procrustes import stiefel, unique_polar_factor
 from ddn.polar import polar_decompose, polar_pull_back
 from ddn_etf.frames import centering_matrix, simplex_basis
@@ -70,6 +71,7 @@ class NearestFrame(ddn.DeclarativeNode):
         points, rank = frame.shape
         self.signature = f"(d,{points}),(d,{rank})->(d,{rank})"
 
+    @eager
     def forward(  # type: ignore[override] # the second input is optional
         self, means: Tensor, proximal: Tensor | None = None
     ) -> Tensor:
@@ -191,6 +193,7 @@ class NearestETF(NearestFrame):
         self.form = form
         self.signature = f"({dim},{num_classes}),({dim},{needed})->({dim},{needed})"
 
+    @eager
     def forward(  # type: ignore[override] # the second input is optional
         self, means: Tensor, proximal: Tensor | None = None
     ) -> Tensor:
@@ -205,13 +208,18 @@ class NearestETF(NearestFrame):
 
     def _to_frame(self, means: Tensor) -> Tensor:
         if self.form == "intrinsic" or self.num_classes < _MANY_CLASSES:
-            return super()._to_frame(means)
+            projected: Tensor = super()._to_frame(means)
+            return projected
         # Y M without the product: M subtracts the mean of the columns.
         centred: Tensor = means - means.mean(-1, keepdim=True)
-        return centred / (self.num_classes - 1) ** 0.5
+        scaled: Tensor = centred / (self.num_classes - 1) ** 0.5
+        return scaled
 
     def _from_frame(self, factor: Tensor) -> Tensor:
-        return self._to_frame(factor) if self.form == "published" else super()._from_frame(factor)
+        if self.form == "published":  # M is symmetric
+            return self._to_frame(factor)
+        intrinsic: Tensor = super()._from_frame(factor)
+        return intrinsic
 
     def weight(self, V: Tensor) -> Tensor:
         """Classifier W = √(K/(K−1)) M Vᵀ, ``(*batch, K, d)``: unit rows, pairwise cosine −1/(K−1)."""

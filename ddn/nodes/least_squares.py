@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddn.errors import ShapeError
 from ddn.failure import apply_policy, format_indices
 from ddn.node import DeclarativeNode
 
@@ -20,6 +21,7 @@ class LeastSquares(DeclarativeNode):
     Raises:
         SolveError: where A has dependent columns to rounding, or A or b is not finite (with
             ``on_failure="raise"``).
+        ShapeError: if m < n.
 
     Source: Golub and Pereyra (1973), for the derivative; by a QR factorization A = Q R.
     """
@@ -30,6 +32,11 @@ class LeastSquares(DeclarativeNode):
         return 0.5 * (A @ y - b).square().sum()
 
     def solve(self, A: Tensor, b: Tensor) -> Tensor:
+        if A.shape[-2] < A.shape[-1]:
+            raise ShapeError(
+                f"LeastSquares needs at least as many rows as columns, but A has shape {tuple(A.shape)}: "
+                "the minimizer is not unique. LinearSystem gives the one of minimum norm."
+            )
         failed = column_deficiency(A) | ~b.isfinite().all(-1)
         safe = replace_failed(A, failed)
         q, r = torch.linalg.qr(safe)
@@ -69,15 +76,12 @@ def column_deficiency(matrix: Tensor) -> Tensor:
     """Whether columns of ``(*batch, m, n)`` are dependent to rounding, or not finite; ``(*batch,)``."""
     with torch.no_grad():
         finite = matrix.isfinite().all(-1).all(-1)
-        rows, columns = matrix.shape[-2:]
-        if rows < columns:
-            return torch.ones_like(finite)
         # Columns of unit length make the test independent of their units.
         length = torch.linalg.vector_norm(matrix, dim=-2, keepdim=True)
         unit = matrix / torch.where(length > 0, length, 1)
         unit = torch.where(finite[..., None, None], unit, 0)
         diagonal = torch.linalg.qr(unit).R.diagonal(dim1=-2, dim2=-1).abs()
-        threshold = 10 * rows * torch.finfo(matrix.dtype).eps
+        threshold = 10 * matrix.shape[-2] * torch.finfo(matrix.dtype).eps
         deficient: Tensor = ~finite | (diagonal <= threshold).any(-1)
         return deficient
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddn.errors import ShapeError
 from ddn.failure import apply_policy, format_indices
 from ddn.node import DeclarativeNode
 from ddn.nodes.least_squares import column_deficiency, replace_failed
@@ -23,6 +24,7 @@ class LinearSystem(DeclarativeNode):
     Raises:
         SolveError: where A has dependent rows to rounding, or A or b is not finite (with
             ``on_failure="raise"``).
+        ShapeError: if m > n.
 
     Source: Golub and Van Loan (2013), section 5.6.2, by a QR factorization Aᵀ = Q R.
     """
@@ -36,6 +38,11 @@ class LinearSystem(DeclarativeNode):
         return A @ y - b
 
     def solve(self, A: Tensor, b: Tensor) -> Tensor:
+        if A.shape[-2] > A.shape[-1]:
+            raise ShapeError(
+                f"LinearSystem needs at most as many equations as unknowns, but A has shape "
+                f"{tuple(A.shape)}: A y = b has no solution in general. LeastSquares gives the nearest."
+            )
         failed = column_deficiency(A.mT) | ~b.isfinite().all(-1)
         q, r = torch.linalg.qr(replace_failed(A, failed).mT)
         y = (q @ torch.linalg.solve_triangular(r.mT, b.unsqueeze(-1), upper=False)).squeeze(-1)

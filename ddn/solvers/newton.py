@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.kkt import assemble, least_squares_multipliers
-from ddn.linear_solve import equilibrate, factorize
+from ddn.kkt import least_squares_multipliers
+from ddn.linear_solve import solve_symmetric
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
+from ddn.solvers.inertia import inertia_corrected_step
 
 __all__ = ["Newton"]
 
-# Growth of the shift until the inertia is right (Wächter and Biegler 2006, section 3.1).
-_FIRST_SHIFT, _GROWTH, _MAX_SHIFTS = 1e-4, 8.0, 24
 _ARMIJO = 1e-4
 # A Newton step that shrinks the optimality error this much is taken whatever the merit function says of
 # it: near a solution the merit function rejects good steps (Maratos effect).
@@ -51,26 +50,22 @@ class Newton:
         """Solve the batch, without derivatives."""
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
-        y = problem.starting_point(operands).reshape(-1, problem.num_variables)
-        gradient = _objective_gradient(problem, y, flat)
-        multipliers = least_squares_multipliers(gradient, problem.constraint_jacobian(y, flat))
-        floor = torch.finfo(y.dtype).eps ** 0.5 * gradient.abs().amax(-1)
+        y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
+        floor = torch.finfo(y.dtype).eps ** 0.5 * _gradient(problem, y, flat).abs().amax(-1)
+        extent = y.abs().amax(-1)
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
-            new_y, new_multipliers, new_status = self._step(
-                problem,
-                problem.select(flat, running),
-                y[running],
-                multipliers[running],
-                floor[running],
+            selected = problem.select(flat, running)
+            y[running], status[running] = self._step(
+                problem, selected, y[running], floor[running], extent[running]
             )
-            y[running], multipliers[running], status[running] = new_y, new_multipliers, new_status
-            running = running[new_status == Status.MAX_ITERATIONS]
+            running = running[status[running] == Status.MAX_ITERATIONS]
             if len(running) == 0:
                 break
             iterations[running] += 1
+        multipliers = _Point.at(problem, y, flat).multipliers
         return SolverResult(
             y.reshape(*batch, y.shape[-1]),
             multipliers.reshape(*batch, multipliers.shape[-1]),
@@ -83,67 +78,98 @@ class Newton:
         problem: Problem,
         operands: list[Tensor],
         y: Tensor,
-        multipliers: Tensor,
         floor: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One iteration: new y and λ, and a status that is MAX_ITERATIONS while there is more to do."""
+        extent: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One iteration: the new y, and a status that is MAX_ITERATIONS while there is more to do."""
         tolerance = torch.finfo(y.dtype).eps ** 0.5 if self.tolerance is None else self.tolerance
-        gradient = _objective_gradient(problem, y, operands)
-        constraint = problem.equality(y, operands)
-        hessian, jacobian = problem.kkt_blocks(y, multipliers, operands)
-        scale = _Scale.at(gradient, hessian, jacobian, y, multipliers, floor)
-        error = scale.error(gradient, constraint, jacobian, multipliers)
-        direction, target, convex = _direction(gradient, constraint, hessian, jacobian)
-
-        newton_y = y + direction
-        newton_error = scale.error(
-            _objective_gradient(problem, newton_y, operands),
-            problem.equality(newton_y, operands),
-            problem.constraint_jacobian(newton_y, operands),
-            target,
+        point = _Point.at(problem, y, operands)
+        hessian, _ = problem.kkt_blocks(y, point.multipliers, operands)
+        scale = _Scale.at(point, hessian, floor)
+        error = scale.error(point)
+        direction, correction, convex = inertia_corrected_step(
+            point.stationarity, point.constraint, hessian, point.jacobian
         )
-        newton = convex & (newton_error <= _SUFFICIENT_DECREASE * error)
-        merit = _Merit.along(gradient, constraint, hessian, direction, target)
-        step = self._line_search(problem, operands, y, direction, merit, skip=newton)
-        step = torch.where(newton, 1, step).unsqueeze(-1)
+        target = point.multipliers + correction
 
-        solved = convex & (error <= tolerance) & (~newton | (error == 0))
+        newton = convex & (
+            scale.error(_Point.at(problem, y + direction, operands)) <= _SUFFICIENT_DECREASE * error
+        )
+        merit = _Merit.along(point, hessian, direction, target)
+        searched, moved = self._line_search(problem, operands, point, direction, merit, newton)
+        new_y = torch.where(newton.unsqueeze(-1), y + direction, searched)
+
+        exhausted = ~newton | (error <= 4 * torch.finfo(y.dtype).eps)
+        # Where the objective falls off for ever, gradients vanish, too; but the steps stay long.
+        near = direction.abs().amax(-1) <= tolerance**0.5 * torch.maximum(y.abs().amax(-1), extent)
+        solved = convex & near & exhausted & (error <= tolerance)
         finite = error.isfinite() & direction.isfinite().all(-1)
         status = torch.full_like(error, int(Status.MAX_ITERATIONS), dtype=torch.int64)
-        status = torch.where(step.squeeze(-1) == 0, int(Status.STALLED), status)
+        status = torch.where(~(newton | moved), int(Status.STALLED), status)
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
-        step = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), step, 0)
-        return (
-            torch.where(step > 0, y + step * direction, y),
-            torch.where(step > 0, multipliers + step * (target - multipliers), multipliers),
-            status,
-        )
+        return torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y), status
 
     def _line_search(
         self,
         problem: Problem,
         operands: list[Tensor],
-        y: Tensor,
+        point: _Point,
         direction: Tensor,
         merit: _Merit,
         skip: Tensor,
-    ) -> Tensor:
-        """Step length per problem; 0 where no length decreases the merit function."""
-        initial = merit.value(problem.objective(y, operands), problem.equality(y, operands))
-        slack = 10 * torch.finfo(y.dtype).eps * initial.abs()
+    ) -> tuple[Tensor, Tensor]:
+        """A point with a smaller merit function, and where there is one.
+
+        A trial that fails is tried again after a step back to the constraints (second-order correction,
+        Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail without.
+        """
+        initial = merit.value(problem.objective(point.y, operands), point.constraint)
+        slack = 10 * torch.finfo(initial.dtype).eps * initial.abs()
         length = torch.ones_like(initial)
-        accepted = skip.clone()
+        found, accepted = point.y, skip.clone()
         for _ in range(self.max_halvings):
-            trial = y + length.unsqueeze(-1) * direction
-            value = merit.value(
-                problem.objective(trial, operands), problem.equality(trial, operands)
-            )
-            accepted |= value <= initial + _ARMIJO * length * merit.slope + slack
+            trial = point.y + length.unsqueeze(-1) * direction
+            bound = initial + _ARMIJO * length * merit.slope + slack
+            for corrected in (False, True) if problem.has_equality else (False,):
+                constraint = problem.equality(trial, operands)
+                if corrected:
+                    trial = trial + _normal_step(point.jacobian, constraint)
+                    constraint = problem.equality(trial, operands)
+                passed = merit.value(problem.objective(trial, operands), constraint) <= bound
+                found = torch.where((passed & ~accepted).unsqueeze(-1), trial, found)
+                accepted = accepted | passed
             if bool(accepted.all()):
                 break
             length = torch.where(accepted, length, length / 2)
-        return torch.where(accepted, length, 0)
+        return found, accepted & ~skip
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Everything of first order at y.
+
+    The multipliers are those of least squares (Nocedal and Wright 2006, eq. 18.21): they depend on y
+    alone and keep the convergence quadratic.
+    """
+
+    y: Tensor
+    gradient: Tensor
+    constraint: Tensor
+    jacobian: Tensor
+    multipliers: Tensor
+
+    @classmethod
+    def at(cls, problem: Problem, y: Tensor, operands: list[Tensor]) -> _Point:
+        gradient = _gradient(problem, y, operands)
+        jacobian = problem.constraint_jacobian(y, operands)
+        multipliers = least_squares_multipliers(gradient, jacobian)
+        return cls(y, gradient, problem.equality(y, operands), jacobian, multipliers)
+
+    @property
+    def stationarity(self) -> Tensor:
+        """∇_y L."""
+        return self.gradient + (self.jacobian.mT @ self.multipliers.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -154,17 +180,10 @@ class _Merit:
     slope: Tensor
 
     @classmethod
-    def along(
-        cls,
-        gradient: Tensor,
-        constraint: Tensor,
-        hessian: Tensor,
-        direction: Tensor,
-        target: Tensor,
-    ) -> _Merit:
-        descent = (gradient * direction).sum(-1)
-        violation = constraint.abs().sum(-1)
-        if constraint.shape[-1] == 0:
+    def along(cls, point: _Point, hessian: Tensor, direction: Tensor, target: Tensor) -> _Merit:
+        descent = (point.gradient * direction).sum(-1)
+        violation = point.constraint.abs().sum(-1)
+        if point.constraint.shape[-1] == 0:
             return cls(torch.zeros_like(descent), descent)
         curvature = (direction * (hessian @ direction.unsqueeze(-1)).squeeze(-1)).sum(-1)
         needed = (
@@ -187,85 +206,37 @@ class _Scale:
     feasibility: Tensor
 
     @classmethod
-    def at(
-        cls,
-        gradient: Tensor,
-        hessian: Tensor,
-        jacobian: Tensor,
-        y: Tensor,
-        multipliers: Tensor,
-        floor: Tensor,
-    ) -> _Scale:
-        size = y.abs().unsqueeze(-1)
+    def at(cls, point: _Point, hessian: Tensor, floor: Tensor) -> _Scale:
+        size = point.y.abs().unsqueeze(-1)
+        transposed = point.jacobian.abs().mT @ point.multipliers.abs().unsqueeze(-1)
         terms = [
-            gradient.abs().amax(-1),
+            point.gradient.abs().amax(-1),
             (hessian.abs() @ size).amax((-2, -1)),
+            transposed.amax((-2, -1)),
             floor.nan_to_num(0),
         ]
-        if jacobian.shape[-2] == 0:
-            return cls(torch.stack(terms).amax(0), torch.ones_like(floor))
-        terms.append((jacobian.abs().mT @ multipliers.abs().unsqueeze(-1)).amax((-2, -1)))
-        return cls(torch.stack(terms).amax(0), (jacobian.abs() @ size).amax((-2, -1)))
+        constraint = point.jacobian.abs() @ size
+        feasibility = constraint.amax((-2, -1)) if constraint.shape[-2] else torch.ones_like(floor)
+        return cls(torch.stack(terms).amax(0), feasibility)
 
-    def error(
-        self, gradient: Tensor, constraint: Tensor, jacobian: Tensor, multipliers: Tensor
-    ) -> Tensor:
-        residual = gradient + (jacobian.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
-        error = _ratio(residual.abs().amax(-1), self.stationarity)
-        if constraint.shape[-1] == 0:
+    def error(self, point: _Point) -> Tensor:
+        error = _ratio(point.stationarity.abs().amax(-1), self.stationarity)
+        if point.constraint.shape[-1] == 0:
             return error
-        return torch.maximum(error, _ratio(constraint.abs().amax(-1), self.feasibility))
+        return torch.maximum(error, _ratio(point.constraint.abs().amax(-1), self.feasibility))
 
 
 def _ratio(value: Tensor, size: Tensor) -> Tensor:
     return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
 
 
-def _objective_gradient(problem: Problem, y: Tensor, operands: list[Tensor]) -> Tensor:
+def _gradient(problem: Problem, y: Tensor, operands: list[Tensor]) -> Tensor:
     gradient: Tensor = torch.func.grad(lambda y: problem.objective(y, operands).sum())(y)
     return gradient
 
 
-def _direction(
-    gradient: Tensor, constraint: Tensor, hessian: Tensor, jacobian: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton step d, multipliers λ⁺, and whether H has no negative curvature on the null space of A.
-
-    Solves [[H + δD, Aᵀ], [A, −γE]] (d, λ⁺) = (−∇f, −h), with the smallest δ of a geometric sequence
-    for which the matrix has m positive and p negative eigenvalues; γ > 0 only where A is
-    rank-deficient. D and E are the diagonal scaling of the equilibrated matrix.
-    """
-    m, p = jacobian.shape[-1], jacobian.shape[-2]
-    matrix = assemble(hessian, jacobian)
-    finite = matrix.isfinite().flatten(-2).all(-1)
-    identity = torch.eye(m + p, dtype=matrix.dtype, device=matrix.device)
-    matrix = torch.where(finite[:, None, None], matrix, identity)
-    scale = equilibrate(matrix)
-    scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    right = (-torch.cat([gradient, constraint], -1) * scale).unsqueeze(-1)
-    eps = torch.finfo(matrix.dtype).eps
-
-    solution = torch.zeros_like(right)
-    convex = torch.ones_like(finite)
-    pending = torch.arange(len(matrix), device=matrix.device)
-    shift = 0.0
-    for attempt in range(_MAX_SHIFTS):
-        signs = torch.ones(m + p, dtype=matrix.dtype, device=matrix.device)
-        signs[m:] = -(eps**0.5) / shift if shift else 0
-        factorization = factorize(scaled[pending] + torch.diag(shift * signs))
-        blocks = factorization.block_eigenvalues()
-        threshold = 10 * (m + p) * eps * blocks.abs().amax(-1, keepdim=True)
-        negative = (blocks < -threshold).sum(-1)
-        if attempt == 0:
-            convex = negative <= p
-        right_inertia = (negative == p) & (blocks.abs() > threshold).all(-1)
-        step = factorization.solve(right[pending])
-        residual = right[pending] - (scaled[pending] + torch.diag(shift * signs)) @ step
-        solution[pending] = step + factorization.solve(residual)
-        pending = pending[~right_inertia]
-        if len(pending) == 0:
-            break
-        shift = shift * _GROWTH if shift else _FIRST_SHIFT
-    solution = (solution.squeeze(-1)) * scale
-    solution = torch.where(finite.unsqueeze(-1), solution, torch.nan)
-    return solution[:, :m], solution[:, m:], convex & finite
+def _normal_step(jacobian: Tensor, constraint: Tensor) -> Tensor:
+    """The shortest d with A d = −h."""
+    solution, _ = solve_symmetric(jacobian @ jacobian.mT, -constraint.unsqueeze(-1))
+    step: Tensor = jacobian.mT @ solution
+    return step.squeeze(-1)

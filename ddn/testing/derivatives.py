@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from ddn.gradient import ImplicitGradient
-from ddn.problem import generic_vector
-from ddn.testing.subject import Subject, as_tuple, assert_close
+from ddn.testing.subject import Subject, assert_close, generic_loss
 
 __all__ = ["check_against_engine", "check_first_order", "check_second_order"]
 
@@ -63,10 +62,8 @@ def check_against_engine(subject: Subject) -> str:
 
 def _gradients(subject: Subject) -> tuple[Tensor, ...]:
     function, variables = subject.variables()
-    blocks = as_tuple(function(*variables))
-    cotangents = [generic_vector(b.new_empty(b.numel())).reshape(b.shape) - 1 for b in blocks]
-    gradients = torch.autograd.grad(blocks, variables, cotangents, materialize_grads=True)
-    return tuple(gradients)
+    loss = generic_loss(function(*variables), subject.core_shapes())
+    return tuple(torch.autograd.grad(loss, variables, materialize_grads=True))
 
 
 def _is_large(variables: tuple[Tensor, ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddn.testing.subject import Subject, as_tuple, assert_close
+from ddn.testing.subject import Subject, as_tuple, assert_close, generic_loss
 
 __all__ = [
     "check_batch",
@@ -38,10 +38,10 @@ def check_vmap(subject: Subject) -> str:
     values = as_tuple(torch.func.vmap(subject.node)(*batch))
     error = assert_close(values, loop, "value")
 
+    shapes = subject.core_shapes()
+
     def total(*inputs: Tensor) -> Tensor:
-        return torch.stack(
-            [block.square().sum() for block in as_tuple(subject.node(*inputs))]
-        ).sum()
+        return generic_loss(subject.node(*inputs), shapes)
 
     gradient = torch.func.grad(total, argnums=subject.differentiated)
     loop = _stack([gradient(*_pick(batch, i)) for i in range(len(batch[0]))])
@@ -112,7 +112,7 @@ def _value_and_gradients(
     ]
     arguments = variables if expand is None else [x.expand(expand, *x.shape) for x in variables]
     blocks = as_tuple(subject.node(*arguments))
-    total = torch.stack([block.square().sum() for block in blocks]).sum()
+    total = generic_loss(blocks, subject.core_shapes())
     wanted = [variables[i] for i in subject.differentiated]
     gradients = torch.autograd.grad(total, wanted, materialize_grads=True)
     return tuple(block.detach() for block in blocks), tuple(gradients)

@@ -13,10 +13,11 @@ from ddn.node import DeclarativeNode
 from ddn.problem import generic_vector
 from ddn.signature import Signature
 
-__all__ = ["Subject", "as_tuple", "assert_close"]
+__all__ = ["Subject", "as_tuple", "assert_close", "generic_loss"]
 
 # Two exact routes to one number, in float64.
 EXACT = 1e-8
+_SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Subject:
             value[(0,) * (value.ndim - rank)]
             for value, rank in zip(self.inputs, self.core_ranks, strict=True)
         )
+
+    def core_shapes(self) -> list[torch.Size]:
+        """Core shapes of the solution blocks."""
+        return list(self.node.bind(*self.inputs).problem.output_shapes)
 
     def stack(self, size: int = 3) -> tuple[Tensor, ...]:
         """A batch of ``size`` nearby problems, ``(size, *core)`` each."""
@@ -84,17 +89,32 @@ def as_tuple(value: Any) -> tuple[Tensor, ...]:
     return (value,) if isinstance(value, Tensor) else tuple(value)
 
 
+def generic_loss(blocks: Any, core_shapes: Sequence[torch.Size]) -> Tensor:
+    """A scalar function of the solution without symmetries, summed over the batch.
+
+    The sum of squares would not do: it is constant on spheres and orthonormal matrices.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for block, shape in zip(as_tuple(blocks), core_shapes, strict=True):
+        weight = generic_vector(block.new_empty(shape.numel())).reshape(shape)
+        total = total + (weight * (block + block.square() / 2)).sum()
+    return total
+
+
 def assert_close(actual: Any, expected: Any, what: str, tolerance: float = EXACT) -> float:
-    """Largest difference relative to the expected size; AssertionError if above ``tolerance``."""
+    """Largest difference relative to the expected size; AssertionError if above ``tolerance``.
+
+    Where the expected numbers are tiny (a gradient that vanishes), relative to ``_SMALL``.
+    """
     worst = 0.0
     for a, e in zip(as_tuple(actual), as_tuple(expected), strict=True):
         if a.shape != e.shape:
             raise AssertionError(f"{what}: shape {tuple(a.shape)} instead of {tuple(e.shape)}")
         if e.numel() == 0:
             continue
-        size = float(e.abs().max())
+        size = max(float(e.abs().max()), _SMALL)
         difference = float((a - e).abs().max())
-        worst = max(worst, difference / (size if size > 0 else 1.0))
+        worst = max(worst, difference / size)
         if not worst <= tolerance:  # NaN fails, too
             raise AssertionError(
                 f"{what}: relative difference {worst:.1e} (tolerance {tolerance:.0e})"

@@ -29,8 +29,9 @@ def test_vectorize_sees_one_problem():
         seen.append((A.shape, x.shape, s.shape))
         return (A @ x).sum() * s
 
-    assert vectorize(function, (2, 1, 0), (torch.ones(4, 1, 2, 3), torch.ones(5, 3), torch.ones(1)))\
-        .shape == (4, 5)
+    assert vectorize(
+        function, (2, 1, 0), (torch.ones(4, 1, 2, 3), torch.ones(5, 3), torch.ones(1))
+    ).shape == (4, 5)
     assert set(seen) == {((2, 3), (3,), ())}
 
 

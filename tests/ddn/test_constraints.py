@@ -87,14 +87,20 @@ def test_symmetry_is_not_vouched_for_by_nan(device, dtype):
 
 def test_symmetric_constraint_against_polar_factor(device, dtype, tolerance):
     """The nearest matrix with orthonormal columns, multipliers in vech order."""
-    node = make_node("(d,r)->(d,r)", lambda C, V: 0.5 * (V - C).square().sum(), lambda C, V: orthonormal(V))
+    node = make_node(
+        "(d,r)->(d,r)", lambda C, V: 0.5 * (V - C).square().sum(), lambda C, V: orthonormal(V)
+    )
     C = torch.randn(3, 5, 2, device=device, dtype=dtype)
     left, values, right = torch.linalg.svd(C, full_matrices=False)
     solution = node.solution(C)
-    torch.testing.assert_close(solution.y, left @ right, rtol=tolerance.solver, atol=tolerance.solver)
+    torch.testing.assert_close(
+        solution.y, left @ right, rtol=tolerance.solver, atol=tolerance.solver
+    )
     # V − C + V Λ = 0 with V = C S⁻¹: Λ = S − I; off-diagonal multipliers count twice in vech.
     stretch = (right.mT * values.unsqueeze(-2)) @ right
-    expected = torch.stack([(stretch[:, 0, 0] - 1) / 2, stretch[:, 1, 0], (stretch[:, 1, 1] - 1) / 2], -1)
+    expected = torch.stack(
+        [(stretch[:, 0, 0] - 1) / 2, stretch[:, 1, 0], (stretch[:, 1, 1] - 1) / 2], -1
+    )
     torch.testing.assert_close(
         solution.equality_multipliers, expected, rtol=tolerance.solver, atol=tolerance.solver
     )

@@ -7,6 +7,8 @@ import pytest
 import scipy.linalg
 import torch
 
+import ddn
+from ddn.errors import SolveError
 from ddn.nodes import orthogonal_procrustes
 from ddn.polar import polar_decompose, polar_pull_back
 
@@ -26,27 +28,27 @@ def spread(condition, r=4):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("shape", [(4, 4), (9, 4)])
-def test_against_scipy(condition, shape):
-    """Accurate to the conditioning of the factor, on both sides of the switch to the SVD."""
-    matrix, known = with_singular_values(spread(condition), shape[0])
-    factor, basis, values = polar_decompose(matrix)
-    expected, _ = scipy.linalg.polar(matrix.numpy())
-    bound = 100 * torch.finfo(torch.float64).eps * condition
-    assert float((factor - torch.from_numpy(expected)).norm()) < bound
-    assert float((factor - known).norm()) < bound
-    assert float((factor.mT @ factor - torch.eye(4, dtype=torch.float64)).norm()) < 1e-11
-    torch.testing.assert_close(
-        values, torch.linalg.svdvals(matrix).flip(-1), rtol=1e-5, atol=1e-10
-    )
-    assert bool((values.diff() >= 0).all())
-    stretch = (basis * values) @ basis.mT
-    assert float((factor @ stretch - matrix).norm()) < 1e-9
+@pytest.mark.parametrize("shape", [(4, 4), (9, 4), (60, 60), (70, 60), (600, 520)])
+def test_against_svd(condition, shape):
+    """Accurate to the conditioning of the factor, by every route."""
+    d, r = shape
+    matrix, known = with_singular_values(spread(condition, r), d)
+    polar = polar_decompose(matrix)
+    expected = torch.from_numpy(scipy.linalg.polar(matrix.numpy())[0])
+    bound = 100 * r * torch.finfo(torch.float64).eps
+    assert float((polar.factor - expected).norm()) < bound * condition
+    assert float((polar.factor - known).norm()) < bound * condition
+    identity = torch.eye(r, dtype=torch.float64)
+    assert float((polar.factor.mT @ polar.factor - identity).norm()) < bound
+    stretch = (polar.basis * polar.values) @ polar.basis.mT
+    assert float((polar.factor @ stretch - matrix).norm()) < bound * 1e3
+    assert float((polar.inverse @ stretch - identity).norm()) < bound * condition * 1e3
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
-def test_scale_does_not_matter(scale, device, dtype, tolerance):
-    matrix, known = with_singular_values(spread(10), 6)
+@pytest.mark.parametrize("columns", [4, 60])
+def test_scale_does_not_matter(columns, scale, device, dtype, tolerance):
+    matrix, known = with_singular_values(spread(10, columns), columns + 2)
     factor = polar_decompose((scale * matrix).to(device, dtype)).factor
     torch.testing.assert_close(
         factor, known.to(device, dtype), rtol=tolerance.value, atol=tolerance.value
@@ -74,9 +76,10 @@ def by_roots(matrix):
     return matrix @ (basis / squares.sqrt().unsqueeze(-2)) @ basis.mT
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (7, 4), (5, 1)])
+@pytest.mark.parametrize("shape", [(4, 4), (7, 4), (5, 1), (70, 60)])
 def test_gradient_against_autograd(shape, device, dtype, tolerance):
     matrix = torch.randn(3, *shape, device=device, dtype=dtype)
+    matrix = matrix + 4 * torch.eye(*shape, device=device, dtype=dtype)
     weight = torch.randn(3, *shape, device=device, dtype=dtype)
     expected = gradient_of(by_roots, matrix.double(), weight.double()).to(dtype)
     actual = gradient_of(orthogonal_procrustes, matrix, weight)
@@ -86,7 +89,7 @@ def test_gradient_against_autograd(shape, device, dtype, tolerance):
     )
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (7, 4)])
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3)])
 def test_repeated_singular_values(shape):
     """At C = c Q with orthonormal Q, where the derivative of the SVD divides by zero."""
     matrix = torch.linalg.qr(torch.randn(*shape, dtype=torch.float64)).Q * 3
@@ -95,13 +98,14 @@ def test_repeated_singular_values(shape):
     assert torch.autograd.gradgradcheck(orthogonal_procrustes, matrix)
 
 
+@pytest.mark.parametrize("columns", [10, 64])
 @pytest.mark.parametrize("condition", [1.0, 1e1, 1e2, 1e3])
-def test_float32_accuracy(condition, device):
+def test_float32_accuracy(condition, columns, device):
     """Value and gradient within 1e-4 relative of float64 up to condition number 1e3."""
-    matrix = with_singular_values(spread(condition, 10), 32)[0].to(device)
+    matrix = with_singular_values(spread(condition, columns), 80)[0].to(device)
     # The rounding of the input itself is not the algorithm's error.
     matrix = matrix.float().double()
-    weight = torch.randn(32, 10, dtype=torch.float64, device=device).float().double()
+    weight = torch.randn(80, columns, dtype=torch.float64, device=device).float().double()
     exact = orthogonal_procrustes(matrix)
     value = orthogonal_procrustes(matrix.float()).double()
     assert float((value - exact).norm() / exact.norm()) < 1e-4
@@ -110,32 +114,35 @@ def test_float32_accuracy(condition, device):
     assert float((gradient - exact).norm() / exact.norm()) < 1e-4
 
 
+@pytest.mark.parametrize("columns", [4, 60])
 @pytest.mark.parametrize("condition", [1e2, 1e4, 1e6, 1e8])
-def test_gradient_of_ill_conditioned_matrix(condition):
+def test_gradient_of_ill_conditioned_matrix(condition, columns):
     """Known answer: C = U Σ Wᵀ and G = U E Wᵀ give C̄ = U X Wᵀ, X = (E − Eᵀ) / (σ_i + σ_j)."""
     generator = torch.Generator().manual_seed(1)
-    matrix, _ = with_singular_values(spread(condition), 6, seed=3)
+    matrix, _ = with_singular_values(spread(condition, columns), columns + 2, seed=3)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    coefficients = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    coefficients = torch.randn(columns, columns, generator=generator, dtype=torch.float64)
     weight = left @ coefficients @ right
     known = left @ ((coefficients - coefficients.mT) / (values[:, None] + values)) @ right
     gradient = gradient_of(orthogonal_procrustes, matrix, weight)
     error = float((gradient - known).norm() / known.norm())
-    assert error < 1e3 * torch.finfo(torch.float64).eps * condition
+    assert error < 100 * columns * torch.finfo(torch.float64).eps * condition
 
 
 @pytest.mark.parametrize("values", [[2.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 def test_rank_deficient(values, device, dtype):
     """Some polar factor: orthonormal columns and V S = C; gradient finite (pseudo-inverse)."""
     matrix = with_singular_values(values, 5)[0].to(device, dtype)
-    factor, basis, found = polar_decompose(matrix)
+    polar = polar_decompose(matrix)
+    factor = polar.factor
     eps = torch.finfo(dtype).eps
     identity = torch.eye(3, device=device, dtype=dtype)
     assert float((factor.mT @ factor - identity).norm()) < 100 * eps
-    assert float((factor @ (basis * found) @ basis.mT - matrix).norm()) < 100 * eps
+    assert (
+        float((factor @ (polar.basis * polar.values) @ polar.basis.mT - matrix).norm()) < 100 * eps
+    )
     cotangent = torch.randn(5, 3, device=device, dtype=dtype)
-    exact = torch.tensor(sorted(values), device=device, dtype=dtype)
-    gradient = polar_pull_back(matrix, factor, cotangent, basis, exact)
+    gradient = polar_pull_back(matrix, factor, cotangent, *polar[1:])
     assert bool(gradient.isfinite().all())
 
 
@@ -144,7 +151,12 @@ def test_batched_against_single(device, dtype, tolerance):
     matrices = [with_singular_values(spread(c), 6, seed=i)[0] for i, c in enumerate([1, 1e9, 30])]
     batch = torch.stack(matrices).reshape(3, 1, 6, 4).to(device, dtype)
     result = polar_decompose(batch)
-    assert [tuple(part.shape) for part in result] == [(3, 1, 6, 4), (3, 1, 4, 4), (3, 1, 4)]
+    assert [tuple(part.shape) for part in result] == [
+        (3, 1, 6, 4),
+        (3, 1, 4, 4),
+        (3, 1, 4),
+        (3, 1, 4, 4),
+    ]
     for index in (0, 2):
         single = polar_decompose(batch[index, 0])
         torch.testing.assert_close(
@@ -156,3 +168,54 @@ def test_keeps_dtype_and_device(device):
     for dtype in (torch.float32, torch.float64):
         parts = polar_decompose(torch.randn(5, 3, device=device, dtype=dtype))
         assert all(part.dtype == dtype and part.device.type == device.type for part in parts)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e6])
+@pytest.mark.parametrize("columns", [4, 60])
+def test_short_formula_agrees_with_the_differentiable_one(condition, columns):
+    """``polar_pull_back`` has fewer products where no derivative of it can be asked for."""
+    matrix, _ = with_singular_values(spread(condition, columns), columns + 3)
+    polar = polar_decompose(matrix)
+    cotangent = torch.randn(columns + 3, columns, dtype=torch.float64)
+    arguments = (matrix, polar.factor, cotangent, *polar[1:])
+    long = polar_pull_back(*arguments)
+    with torch.no_grad():
+        short = polar_pull_back(*arguments)
+    error = float((short - long).norm() / long.norm())
+    assert error < 100 * columns * torch.finfo(torch.float64).eps * condition
+
+
+@pytest.mark.parametrize("values", [[2.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+def test_both_formulas_agree_for_rank_deficient_matrices(values):
+    matrix, _ = with_singular_values(values, 5)
+    polar = polar_decompose(matrix)
+    arguments = (matrix, polar.factor, torch.randn(5, 3, dtype=torch.float64), *polar[1:])
+    long = polar_pull_back(*arguments)
+    with torch.no_grad():
+        short = polar_pull_back(*arguments)
+    torch.testing.assert_close(short, long, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("columns", [4, 60])
+def test_bad_matrices_leave_others_alone(columns, device, dtype, tolerance):
+    """NaN, infinity and rank deficiency in single matrices of a batch."""
+    good, known = with_singular_values(spread(10, columns), columns)
+    batch = good.repeat(4, 1, 1)
+    batch[1, 0, 0], batch[2, 0, 0] = torch.nan, torch.inf
+    batch[3, :, 0] = batch[3, :, 1]
+    batch = batch.to(device, dtype).requires_grad_()
+    node = ddn.nodes.OrthogonalProcrustes(on_failure="nan")
+    factor = node(batch)
+    assert factor.isnan().all((-1, -2)).tolist() == [False, True, True, True]
+    torch.testing.assert_close(
+        factor[0], known.to(device, dtype), rtol=tolerance.value, atol=tolerance.value
+    )
+    weight = torch.randn(columns, columns, device=device, dtype=dtype)
+    (gradient,) = torch.autograd.grad((factor[0] * weight).sum(), batch)
+    expected = gradient_of(orthogonal_procrustes, batch[0], weight)
+    torch.testing.assert_close(
+        gradient[0], expected, rtol=tolerance.gradient, atol=tolerance.gradient
+    )
+    with pytest.raises(SolveError, match=r"element\(s\) 1, 2, 3") as caught:
+        orthogonal_procrustes(batch)
+    assert caught.value.indices == [(1,), (2,), (3,)]

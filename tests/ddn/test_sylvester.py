@@ -63,16 +63,18 @@ def test_derivatives_against_explicit_system(order, repeated, device, dtype, tol
         return (explicit_sylvester(symmetrize(m), r) * weight).sum()
 
     transforms = {"rev": torch.func.jacrev, "fwd": torch.func.jacfwd}
-    for function in [actual]:
-        other = expected
-        for name in reversed(order.split("_")):
-            function = transforms[name](function, argnums=(0, 1))
-            other = transforms[name](other, argnums=(0, 1))
-        flat = torch.utils._pytree.tree_leaves(function(matrix, right))
-        known = torch.utils._pytree.tree_leaves(other(matrix, right))
-        bound = tolerance.second_order if "_" in order else tolerance.gradient
-        for a, e in zip(flat, known, strict=True):
-            torch.testing.assert_close(a, e, rtol=bound, atol=bound)
+    for name in reversed(order.split("_")):
+        actual = transforms[name](actual, argnums=(0, 1))
+        # Reverse mode only: forward mode twice through torch.linalg.solve is wrong in torch 2.13.
+        expected = torch.func.jacrev(expected, argnums=(0, 1))
+    values_and_known = zip(
+        torch.utils._pytree.tree_leaves(actual(matrix, right)),
+        torch.utils._pytree.tree_leaves(expected(matrix, right)),
+        strict=True,
+    )
+    bound = tolerance.second_order if "_" in order else tolerance.gradient
+    for value, known in values_and_known:
+        torch.testing.assert_close(value, known, rtol=bound, atol=bound)
 
 
 def test_gradcheck_division():
@@ -114,11 +116,8 @@ def test_eigenbasis_may_be_rough():
 
 def test_reciprocal(dtype):
     eps = torch.finfo(dtype).eps
-    values = torch.tensor([[4.0, 2.0, eps, 0.0], [0.0, 0.0, 0.0, 0.0]], dtype=dtype)
-    result = reciprocal(values)
-    assert result.tolist() == [[0.25, 0.5, 0, 0], [0, 0, 0, 0]] or (
-        result[0, :2].tolist() == [0.25, 0.5] and not result[0, 2:].any()
-    )
+    values = torch.tensor([[[4.0, 2.0, eps, 0.0]], [[0.0, 0.0, 0.0, 0.0]]], dtype=dtype)
+    assert reciprocal(values).tolist() == [[[0.25, 0.5, 0, 0]], [[0, 0, 0, 0]]]
 
 
 def test_free_entries_are_zero(device, dtype, tolerance):
@@ -127,5 +126,7 @@ def test_free_entries_are_zero(device, dtype, tolerance):
     basis = torch.eye(3, device=device, dtype=dtype)
     right = torch.ones(3, 3, device=device, dtype=dtype)
     x = solve_sylvester(torch.diag(values), right, basis, values)
-    expected = torch.tensor([[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0.25]], device=device, dtype=dtype)
+    expected = torch.tensor(
+        [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0.25]], device=device, dtype=dtype
+    )
     torch.testing.assert_close(x, expected, rtol=tolerance.value, atol=tolerance.value)

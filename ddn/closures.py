@@ -1,0 +1,71 @@
+"""Does a problem depend on anything that it does not declare?
+
+A tensor that a node's functions close over would get no gradient (no tangent, no mapped dimension) without
+a word. One problem of the batch is evaluated on bare values; whatever still carries derivative information
+comes from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._C import _functorch
+from torch.autograd import forward_ad
+
+from ddn.errors import UndeclaredTensorError
+from ddn.problem import Problem
+
+__all__ = ["guard_undeclared"]
+
+
+def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
+    """Raise if the objective or a constraint depends on an undeclared tensor that is differentiated.
+
+    Raises:
+        UndeclaredTensorError: naming the function.
+    """
+    single = [
+        _bare(operand)[(0,) * (_bare(operand).ndim - rank)]
+        for operand, rank in zip(operands, problem.core_ranks, strict=True)
+    ]
+    y = _bare(problem.starting_point(single))
+    for name, function in (("objective", problem.objective), ("equality", problem.equality)):
+        if _is_differentiated(function(y, single)):
+            raise UndeclaredTensorError(
+                f"{type(problem.node).__name__}.{name} depends on a tensor that requires grad (or is "
+                "differentiated or mapped by a transform) but is neither an input nor a parameter of "
+                "the node, so that it would get no gradient. Add it to the signature and pass it as an "
+                "input, register it as an nn.Parameter, or use its .detach()."
+            )
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """The values of ``tensor``, free of every level of differentiation and mapping."""
+    with torch._C._DisableFuncTorch():
+        while _functorch.is_functorch_wrapped_tensor(tensor):
+            dim = _functorch.maybe_get_bdim(tensor) if _functorch.is_batchedtensor(tensor) else -1
+            tensor = _functorch.get_unwrapped(tensor)
+            tensor = tensor.select(dim, 0) if dim >= 0 else tensor
+        with forward_ad._set_fwd_grad_enabled(False):
+            return tensor.detach().clone()
+
+
+def _is_differentiated(value: Tensor) -> bool:
+    if value.requires_grad or _has_tangent(value):
+        return True
+    with torch._C._DisableFuncTorch():
+        while _functorch.is_functorch_wrapped_tensor(value):
+            if _functorch.is_batchedtensor(value):
+                return True
+            value = _functorch.get_unwrapped(value)
+            if value.requires_grad or _has_tangent(value):
+                return True
+    return False
+
+
+def _has_tangent(value: Tensor) -> bool:
+    if forward_ad._current_level < 0:
+        return False
+    return forward_ad.unpack_dual(value).tangent is not None
