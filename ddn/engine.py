@@ -91,7 +91,7 @@ class ImplicitEngine:
         if not self.problem.has_equality:
             return
         deviation = self.problem.constraint_asymmetry(
-            self.problem.starting_point(operands), operands
+            self.problem.generic_point(operands), operands
         )
         if deviation is not None:
             limit = torch.finfo(deviation.dtype).eps ** 0.5

@@ -235,14 +235,9 @@ class Problem:
         The generic point is positive and in general position, inside the domain of logarithms, and
         the Jacobian of constraints such as ‖y‖² = 1 or YᵀY = I has full rank there.
         """
+        if self.node.starting_point is None:
+            return self.generic_point(operands)
         batch = self.batch_shape(operands)
-        reference = operands[0] if operands else torch.zeros(())
-        start = getattr(self.node, "starting_point", None)
-        if start is None:
-            m = self.num_variables
-            empty = reference.new_empty(*batch, m)
-            generic: Tensor = generic_vector(empty) / m**0.5
-            return generic.expand(*batch, m).clone()
 
         def single(*operands: Tensor) -> Tensor:
             value = self.call("starting_point", operands)
@@ -250,6 +245,12 @@ class Problem:
 
         point = self._vectorize(single, (), (), operands)
         return point.expand(*batch, self.num_variables).clone()
+
+    def generic_point(self, operands: Sequence[Tensor]) -> Tensor:
+        """A positive point in general position, of length about 1, ``(*batch, m)``."""
+        batch, m = self.batch_shape(operands), self.num_variables
+        generic: Tensor = generic_vector(operands[0].new_empty(m)) / m**0.5
+        return generic.expand(*batch, m).clone()
 
     # -- subsets of a batch ---------------------------------------------------------------------
 
