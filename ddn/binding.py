@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddn.errors import DtypeError
-from ddn.problem import Problem
+from ddn.problem import Problem, captured_tensors
 from ddn.signature import Signature, format_term
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise _wrong_type(node, signature, position, value)
     binding = signature.bind(inputs, node.dimensions)
-    captured = _captured(node)
+    # Parameters and buffers are operands like the inputs, so that nothing the problem uses is missed.
+    captured = captured_tensors(node)
     dtype = inputs[0].dtype
     for value in inputs[1:]:
         dtype = torch.promote_types(dtype, value.dtype)
@@ -88,16 +89,8 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
         operands.append(value.to(compute) if floating else value)
     core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
     shapes = signature.output_shapes(binding.sizes)
-    problem = Problem(node, core_ranks, captured, shapes)
+    problem = Problem(node, core_ranks, tuple(captured), shapes)
     return Bound(problem, tuple(operands), binding.batch_shape, dtype)
-
-
-def _captured(node: DeclarativeNode) -> dict[str, Tensor]:
-    """Parameters and buffers by name: operands like the inputs, so that nothing used is missed."""
-    if next(node.children(), None) is None:
-        own = {**node._parameters, **node._buffers}
-        return {name: value for name, value in own.items() if value is not None}
-    return {**dict(node.named_parameters()), **dict(node.named_buffers())}
 
 
 def _wrong_type(

@@ -13,7 +13,7 @@ K = ∇²_(y,λ) L = [[H, Aᵀ], [A, 0]]  with  H = ∂²L/∂y²,  A = ∂h/∂
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from ddn.functional import reverse
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
 
-__all__ = ["Problem", "generic_vector"]
+__all__ = ["Problem", "captured_tensors", "generic_vector"]
 
 
 class Problem:
@@ -48,7 +48,7 @@ class Problem:
         self,
         node: DeclarativeNode,
         core_ranks: Sequence[int],
-        captured: Mapping[str, Tensor],
+        captured: Sequence[str],
         output_shapes: Sequence[torch.Size],
     ) -> None:
         self.node = node
@@ -56,7 +56,6 @@ class Problem:
         self.output_shapes = tuple(output_shapes)
         self.num_inputs = len(core_ranks) - len(captured)
         self._captured = tuple(f"node.{name}" for name in captured)
-        self._own = tuple(captured.values())
         self._sizes = [shape.numel() for shape in self.output_shapes]
 
     @property
@@ -102,7 +101,8 @@ class Problem:
     def invoke(self, name: str, operands: Sequence[Tensor], *arguments: Any) -> Any:
         """Call a method of the node with parameters and buffers taken from ``operands``."""
         captured = operands[self.num_inputs :]
-        if all(map(operator.is_, captured, self._own)):
+        # Compared with what the node holds now: inside functional_call it held other tensors.
+        if all(map(operator.is_, captured, captured_tensors(self.node).values())):
             return getattr(self.node, name)(*arguments)
         state = dict(zip(self._captured, captured, strict=True))
         return torch.func.functional_call(self._caller, state, (name, *arguments))
@@ -273,6 +273,14 @@ class Problem:
             operand if operand.ndim == rank else operand[index]
             for operand, rank in zip(operands, self.core_ranks, strict=True)
         ]
+
+
+def captured_tensors(node: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of a node (and its submodules) by name."""
+    if next(node.children(), None) is None:
+        own = {**node._parameters, **node._buffers}
+        return {name: value for name, value in own.items() if value is not None}
+    return {**dict(node.named_parameters()), **dict(node.named_buffers())}
 
 
 def generic_vector(like: Tensor) -> Tensor:

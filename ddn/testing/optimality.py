@@ -18,6 +18,7 @@ _CURVATURE = 1e-7
 _OBJECTIVE = 1e-6
 
 
+@torch.no_grad()
 def check_stationarity(subject: Subject) -> str:
     """First-order optimality conditions, relative to the size of their terms."""
     solution = subject.node.solution(*subject.inputs)
@@ -34,6 +35,7 @@ def check_stationarity(subject: Subject) -> str:
     return f"relative residual {residual:.1e}"
 
 
+@torch.no_grad()
 def check_curvature(subject: Subject) -> str:
     """Second-order condition: no negative curvature of L on the null space of the constraints."""
     problem, operands, solution = _solve(subject)
@@ -60,6 +62,7 @@ def check_curvature(subject: Subject) -> str:
     return f"smallest eigenvalue of the reduced Hessian {smallest:.1e}"
 
 
+@torch.no_grad()
 def check_against_newton(subject: Subject) -> str:
     """The objective at the solution against the point that Newton's method finds."""
     problem, operands, solution = _solve(subject)
@@ -78,6 +81,5 @@ def check_against_newton(subject: Subject) -> str:
 
 
 def _solve(subject: Subject) -> tuple[Problem, tuple[Tensor, ...], Solution]:
-    with torch.no_grad():
-        bound = subject.node.bind(*subject.inputs)
-        return bound.problem, bound.operands, subject.node.solution(*subject.inputs)
+    bound = subject.node.bind(*subject.inputs)
+    return bound.problem, bound.operands, subject.node.solution(*subject.inputs)

@@ -11,8 +11,17 @@ from tests.ddn.problems import Ridge, ridge
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [((), ()), ((3, 1), (4,)), ((3, 4), (4,)), ((1,), (5,)), ((2, 1, 3), (4, 1)), ((1, 1), (1,))]
-    + [((3,), ()), ((0,), ()), ((0,), (1,))],
+    [
+        ((), ()),
+        ((3, 1), (4,)),
+        ((3, 4), (4,)),
+        ((1,), (5,)),
+        ((2, 1, 3), (4, 1)),
+        ((1, 1), (1,)),
+        ((3,), ()),
+        ((0,), ()),
+        ((0,), (1,)),
+    ],
 )
 def test_vectorize_broadcasts_like_numpy(first, second, device, dtype, tolerance):
     A = torch.randn(*first, 2, 3, device=device, dtype=dtype)

@@ -83,7 +83,7 @@ def test_unknown_policy(value):
 
 
 def test_unbatched_message(device, dtype):
-    with pytest.raises(SolveError, match="1 of 1 .*the problem: NOT_FINITE") as caught:
+    with pytest.raises(SolveError, match=r"1 of 1 .*the problem: NOT_FINITE") as caught:
         distance()(torch.full((3,), torch.nan, device=device, dtype=dtype))
     assert caught.value.indices == [()]
 

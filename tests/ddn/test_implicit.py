@@ -143,9 +143,9 @@ def maps(function):
     return {
         "vmap grad": lambda x, v: vmap(grad(lambda x: (function(x) ** 2).sum()))(x),
         "vmap vjp, shared cotangent": lambda x, v: vmap(lambda x: vjp(function, x)[1](v[0])[0])(x),
-        "vmap vjp": lambda x, v: vmap(lambda x, v: vjp(function, x)[1](v)[0])(x, v),
+        "vmap vjp": vmap(lambda x, v: vjp(function, x)[1](v)[0]),
         "vmap jvp, shared tangent": lambda x, v: vmap(lambda x: jvp(function, (x,), (v[0],)))(x),
-        "vmap jvp": lambda x, v: vmap(lambda x, v: jvp(function, (x,), (v,)))(x, v),
+        "vmap jvp": vmap(lambda x, v: jvp(function, (x,), (v,))),
         "vmap over cotangents": lambda x, v: vmap(vjp(function, x)[1])(torch.stack([v, 2 * v])),
         "outer product, vjp": lambda x, v: vmap(
             lambda v: vmap(lambda x: vjp(function, x)[1](v)[0])(x)

@@ -78,7 +78,7 @@ def test_derivatives_against_explicit_system(order, repeated, device, dtype, tol
 
 
 def test_gradcheck_division():
-    matrix, basis, values = positive_definite(2, size=3)
+    matrix, *_ = positive_definite(2, size=3)
     right = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
 
     def function(m, r):
