@@ -107,13 +107,15 @@ def assert_close(actual: Any, expected: Any, what: str, tolerance: float = EXACT
     Where the expected numbers are tiny (a gradient that vanishes), relative to ``_SMALL``.
     """
     worst = 0.0
-    for a, e in zip(as_tuple(actual), as_tuple(expected), strict=True):
-        if a.shape != e.shape:
-            raise AssertionError(f"{what}: shape {tuple(a.shape)} instead of {tuple(e.shape)}")
-        if e.numel() == 0:
+    for found, wanted in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        if found.shape != wanted.shape:
+            raise AssertionError(
+                f"{what}: shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+            )
+        if wanted.numel() == 0:
             continue
-        size = max(float(e.abs().max()), _SMALL)
-        difference = float((a - e).abs().max())
+        size = max(float(wanted.detach().abs().max()), _SMALL)
+        difference = float((found - wanted).detach().abs().max())
         worst = max(worst, difference / size)
         if not worst <= tolerance:  # NaN fails, too
             raise AssertionError(
