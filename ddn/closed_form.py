@@ -51,13 +51,18 @@ class ClosedForm(torch.autograd.Function):
         ctx.node, *tensors = inputs
         ctx.num_outputs = len(output)
         ctx.mark_non_differentiable(*output[ctx.node.num_blocks :])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *output)
         ctx.save_for_forward(*tensors, *output)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, y, saved = _unpack(ctx.node, ctx.saved_tensors)
-        gradients = ctx.node.pull_back(inputs, y, cotangents[: len(y)], saved)
+        grad_y = [
+            torch.zeros_like(block) if cotangent is None else cotangent
+            for block, cotangent in zip(y, cotangents, strict=False)
+        ]
+        gradients = ctx.node.pull_back(inputs, y, grad_y, saved)
         return (None, *gradients)
 
     @staticmethod

@@ -102,15 +102,20 @@ class NearestFrame(ddn.DeclarativeNode):
         target = self._target(*inputs)
         saved = saved or polar_decompose(target.detach())[1:]
         gradient = polar_pull_back(target, y, grad_y, *saved)
-        return 2 * self._from_frame(gradient), self.proximal_weight * gradient
+        return self._means_gradient(gradient), self.proximal_weight * gradient
 
     def manifold(self, shape: torch.Size) -> Any:
         """The Stiefel manifold, for :class:`ddn.solvers.Pymanopt`."""
         return stiefel(shape)
 
     def _target(self, means: Tensor, proximal: Tensor) -> Tensor:
+        """C = 2 Y F + δ V_prox."""
         weighted = self.proximal_weight * proximal
-        return torch.add(weighted, self._to_frame(means), alpha=2)
+        return torch.add(weighted, means @ self._frame(means), alpha=2)
+
+    def _means_gradient(self, gradient: Tensor) -> Tensor:
+        """Ȳ = 2 C̄ Fᵀ."""
+        return 2 * gradient @ self._frame(gradient).mT
 
     def _frame(self, like: Tensor) -> Tensor:
         """F in the dtype and on the device of ``like``."""
@@ -123,14 +128,6 @@ class NearestFrame(ddn.DeclarativeNode):
         if not inside_transform():
             self._rounded[key] = rounded
         return rounded
-
-    def _to_frame(self, means: Tensor) -> Tensor:
-        """Y F."""
-        return means @ self._frame(means)
-
-    def _from_frame(self, factor: Tensor) -> Tensor:
-        """V Fᵀ."""
-        return factor @ self._frame(factor).mT
 
 
 class NearestETF(NearestFrame):
@@ -149,7 +146,7 @@ class NearestETF(NearestFrame):
 
     Args:
         num_classes: K ≥ 2.
-        dim: d.
+        dim: d, the number of features.
         proximal_weight: δ.
         form: "published" or "intrinsic".
         **options: ``solver``, ``gradient``, ``on_failure`` of :class:`ddn.DeclarativeNode`.
@@ -206,22 +203,27 @@ class NearestETF(NearestFrame):
         result: Tensor = super().forward(means, proximal)
         return result
 
-    def _to_frame(self, means: Tensor) -> Tensor:
-        if self.form == "intrinsic" or self.num_classes < _MANY_CLASSES:
-            projected: Tensor = super()._to_frame(means)
-            return projected
-        # Y M without the product: M subtracts the mean of the columns.
-        centred: Tensor = means - means.mean(-1, keepdim=True)
-        scaled: Tensor = centred / (self.num_classes - 1) ** 0.5
-        return scaled
+    def _target(self, means: Tensor, proximal: Tensor) -> Tensor:
+        if not self._centres:
+            return super()._target(means, proximal)
+        centred = means - means.mean(-1, keepdim=True)
+        return torch.add(self.proximal_weight * proximal, centred, alpha=2 * self._scale)
 
-    def _from_frame(self, factor: Tensor) -> Tensor:
-        if self.form == "published":  # M is symmetric
-            return self._to_frame(factor)
-        intrinsic: Tensor = super()._from_frame(factor)
-        return intrinsic
+    def _means_gradient(self, gradient: Tensor) -> Tensor:
+        if not self._centres:
+            return super()._means_gradient(gradient)
+        return (gradient - gradient.mean(-1, keepdim=True)) * (2 * self._scale)
+
+    @property
+    def _scale(self) -> float:
+        return float(self.num_classes - 1) ** -0.5
+
+    @property
+    def _centres(self) -> bool:
+        """Whether products with M are done by subtracting the mean of the columns."""
+        return self.form == "published" and self.num_classes >= _MANY_CLASSES
 
     def weight(self, V: Tensor) -> Tensor:
         """Classifier W = √(K/(K−1)) M Vᵀ, ``(*batch, K, d)``: unit rows, pairwise cosine −1/(K−1)."""
-        weight: Tensor = self.num_classes**0.5 * self._from_frame(V).mT
+        weight: Tensor = self.num_classes**0.5 * self._frame(V) @ V.mT
         return weight
