@@ -10,6 +10,7 @@ is to maximize tr(Vᵀ C) with C = 2 Y F + δ V_prox, and V* is the orthogonal p
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -216,7 +217,7 @@ class NearestETF(NearestFrame):
 
     @property
     def _scale(self) -> float:
-        return float(self.num_classes - 1) ** -0.5
+        return 1 / math.sqrt(self.num_classes - 1)
 
     @property
     def _centres(self) -> bool:
