@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +56,6 @@ class Bound:
         """Blocks as the user sees them: in the dtype of the inputs; one tensor if there is one."""
         cast = tuple(block.to(self.dtype) for block in blocks)
         return cast[0] if len(cast) == 1 else cast
-
-    def full_precision(self) -> AbstractContextManager[Any]:
-        """Switches autocast off: optimality conditions do not survive sixteen bits."""
-        device = self.operands[0].device.type
-        if torch.is_autocast_enabled(device):
-            return torch.autocast(device, enabled=False)
-        return nullcontext()
 
 
 def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) -> Bound:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
 from ddn.forward_mode import own_memory, saved_primals
-from ddn.functional import reverse
+from ddn.functional import isolated, reverse
 
 __all__ = ["ClosedForm", "ClosedFormNode"]
 
@@ -43,6 +43,7 @@ class ClosedForm(torch.autograd.Function):
     """x ↦ solution blocks, and saved by-products that carry no derivative."""
 
     @staticmethod
+    @isolated
     def forward(node: ClosedFormNode, *inputs: Tensor) -> tuple[Tensor, ...]:
         return own_memory(node.solve(inputs))
 
@@ -56,6 +57,7 @@ class ClosedForm(torch.autograd.Function):
         ctx.save_for_forward(*tensors, *output)
 
     @staticmethod
+    @isolated
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, y, saved = _unpack(ctx.node, ctx.saved_tensors)
         grad_y = [
@@ -66,6 +68,7 @@ class ClosedForm(torch.autograd.Function):
         return (None, *gradients)
 
     @staticmethod
+    @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         with saved_primals(ctx) as tensors:
             inputs, y, saved = _unpack(ctx.node, tensors)

@@ -15,11 +15,13 @@ from torch._C import _functorch
 from torch.autograd import forward_ad
 
 from ddn.errors import UndeclaredTensorError
+from ddn.functional import isolated
 from ddn.problem import Problem
 
 __all__ = ["guard_undeclared"]
 
 
+@isolated
 def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
     """Raise if the objective or a constraint depends on an undeclared tensor that is differentiated.
 

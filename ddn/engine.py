@@ -143,7 +143,7 @@ def _residuals(
     # A solution near zero has no scale of its own: the gradient at the starting point lends one.
     start = problem.starting_point(operands)
     initial = torch.func.grad(lambda y: problem.objective(y, operands).sum())(start)
-    floor = torch.finfo(y.dtype).eps ** 0.25 * _largest(initial).nan_to_num(0, 0, 0)
+    floor = torch.finfo(y.dtype).eps ** 0.5 * _largest(initial).nan_to_num(0, 0, 0)
     terms = [floor, _largest(gradient), _largest(stationarity - gradient), _largest(curvature)]
     size = torch.stack(terms).amax(0)
     return (

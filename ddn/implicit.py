@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
 from ddn.forward_mode import directional_derivative, own_memory, saved_primals
+from ddn.functional import isolated
 
 if TYPE_CHECKING:
     from ddn.problem import Problem
@@ -57,6 +58,7 @@ class StationaryPoint(torch.autograd.Function):
     """x ↦ (y, λ), and diagnostics that carry no derivative."""
 
     @staticmethod
+    @isolated
     def forward(engine: Engine, *operands: Tensor) -> tuple[Tensor, ...]:
         return own_memory(engine.solve(operands))
 
@@ -70,6 +72,7 @@ class StationaryPoint(torch.autograd.Function):
         ctx.save_for_forward(y, multipliers, *operands)
 
     @staticmethod
+    @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         grad_y, grad_multipliers = cotangents[:2]
         y, multipliers, *operands = ctx.saved_tensors
@@ -92,6 +95,7 @@ class StationaryPoint(torch.autograd.Function):
         return (None, *result)
 
     @staticmethod
+    @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         with saved_primals(ctx) as (y, multipliers, *operands):
             problem: Problem = ctx.engine.problem
@@ -123,6 +127,7 @@ class KKTSolve(torch.autograd.Function):
     """(r, x, z) ↦ w with K(x, z) w = r, both split into the parts of y and λ."""
 
     @staticmethod
+    @isolated
     def forward(
         engine: Engine,
         right_y: Tensor,
@@ -141,6 +146,7 @@ class KKTSolve(torch.autograd.Function):
         ctx.save_for_forward(*output, y, multipliers, *operands)
 
     @staticmethod
+    @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         u, s, *point = ctx.saved_tensors
         w, t = KKTSolve.apply(ctx.engine, *cotangents, *point)
@@ -162,6 +168,7 @@ class KKTSolve(torch.autograd.Function):
         return (None, w, t, *result)
 
     @staticmethod
+    @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
         with saved_primals(ctx) as (u, s, *point):
             right = [

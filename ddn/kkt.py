@@ -54,11 +54,13 @@ class DenseKKT:
         """Assemble, factorize, solve; see :class:`KKTSolver`."""
         matrix = assemble(*problem.kkt_blocks(y, multipliers, operands))
         m, p = y.shape[-1], multipliers.shape[-1]
-        batch = torch.broadcast_shapes(right_y.shape[:-1], right_multipliers.shape[:-1])
+        batch = torch.broadcast_shapes(
+            right_y.shape[:-1], right_multipliers.shape[:-1], matrix.shape[:-2]
+        )
         right = torch.cat([right_y.expand(*batch, m), right_multipliers.expand(*batch, p)], -1)
         # Leading dimensions that K does not have become columns: (*extra, *batch, n) to (*batch, n, k).
-        extra = right.ndim - 1 - (matrix.ndim - 2)
-        matrix = matrix.expand(*right.shape[extra:-1], m + p, m + p)
+        extra = len(batch) - (matrix.ndim - 2)
+        matrix = matrix.expand(*batch[extra:], m + p, m + p)
         columns = right.reshape(-1, *right.shape[extra:]).movedim(0, -1)
         solution, failed = solve_symmetric(matrix, columns)
         solution = solution.movedim(-1, 0).reshape(right.shape)

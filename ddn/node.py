@@ -197,8 +197,7 @@ class DeclarativeNode(nn.Module):
             guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
         engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
-        with bound.full_precision():
-            y, *rest = StationaryPoint.apply(engine, *bound.operands)
+        y, *rest = StationaryPoint.apply(engine, *bound.operands)
         return bound.problem.split(y), tuple(rest)
 
     def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
@@ -208,6 +207,5 @@ class DeclarativeNode(nn.Module):
             guard_undeclared(bound.problem, bound.operands)
             self._looked_through = True
         functions = NodeFunctions(bound.problem, self._default_solver())
-        with bound.full_precision():
-            outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
+        outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
         return outputs[: functions.num_blocks]

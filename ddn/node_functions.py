@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.errors import SignatureError, UndeclaredTensorError
+from ddn.errors import ShapeError, SignatureError, UndeclaredTensorError
 from ddn.problem import Problem
 from ddn.solvers.base import NodeSolve, Solver, as_blocks, check_blocks
 
@@ -75,12 +75,24 @@ class NodeFunctions:
                 f"{type(self.problem.node).__name__}.vjp must return one gradient (or None) per input, "
                 f"{num_inputs}, but returned {len(gradients)}."
             )
-        return tuple(
-            gradient
-            if gradient is None or gradient.shape == operand.shape
-            else gradient.sum_to_size(operand.shape)
-            for gradient, operand in zip(gradients, operands[:num_inputs], strict=True)
-        ) + (None,) * (len(operands) - num_inputs)
+        own = [
+            self._reduce(position, gradient, operands[position], expanded[position])
+            for position, gradient in enumerate(gradients)
+        ]
+        return (*own, *(None,) * (len(operands) - num_inputs))
+
+    def _reduce(
+        self, position: int, gradient: Tensor | None, operand: Tensor, expanded: Tensor
+    ) -> Tensor | None:
+        if gradient is None or gradient.shape == operand.shape:
+            return gradient
+        if gradient.shape != expanded.shape:
+            raise ShapeError(
+                f"{type(self.problem.node).__name__}.vjp returned a gradient of shape "
+                f"{tuple(gradient.shape)} for input {position}, which has shape "
+                f"{tuple(expanded.shape)} with the whole batch."
+            )
+        return gradient.sum_to_size(operand.shape)
 
     def _expanded(self, operands: Sequence[Tensor], batch: torch.Size) -> list[Tensor]:
         return self.problem.expand_inputs(operands, batch)

@@ -208,10 +208,10 @@ class Problem:
                 f"{type(self.node).__name__}.objective must return a scalar for one problem "
                 f"(shape ()), but returned {found}. Sum over all entries: `.sum()`."
             )
-        return value
+        return value.to(y.dtype)
 
     def _equality(self, y: Tensor, *operands: Tensor) -> Tensor:
-        return flatten_constraints(self.call("equality", operands, *self.split(y)))
+        return flatten_constraints(self.call("equality", operands, *self.split(y))).to(y.dtype)
 
     def _vectorize(
         self,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
 from ddn.forward_mode import saved_primals
+from ddn.functional import isolated
 
 __all__ = ["divide_right", "solve_sylvester"]
 
@@ -79,6 +80,7 @@ class _SpectralSolve(torch.autograd.Function):
     """
 
     @staticmethod
+    @isolated
     def forward(
         equation: Any, matrix: Tensor, right_side: Tensor, basis: Tensor, values: Tensor
     ) -> Tensor:
@@ -95,6 +97,7 @@ class _SpectralSolve(torch.autograd.Function):
         ctx.save_for_forward(output, matrix, basis, values)
 
     @staticmethod
+    @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, basis, values = ctx.saved_tensors
         grad_right = _SpectralSolve.apply(ctx.equation, matrix, cotangents[0], basis, values)
@@ -104,6 +107,7 @@ class _SpectralSolve(torch.autograd.Function):
         return None, grad_matrix, grad_right, None, None
 
     @staticmethod
+    @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
         with saved_primals(ctx) as (x, matrix, basis, values):
             tangent_matrix, tangent_right = tangents[:2]
