@@ -85,32 +85,43 @@ def solve_symmetric(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]
         u ``(*batch, n, k)`` and a mask ``(*batch,)``, true where no solution exists. Problems with
         NaN or infinite data give NaN, and leave the other problems of the batch untouched.
     """
-    n = matrix.shape[-1]
-    if n == 0 or matrix.numel() == 0:
+    if matrix.numel() == 0:
         return torch.zeros_like(right_side), matrix.new_zeros(matrix.shape[:-2], dtype=torch.bool)
-    finite = matrix.isfinite().flatten(-2).all(-1) & right_side.isfinite().flatten(-2).all(-1)
-    identity = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
-    matrix = torch.where(finite[..., None, None], matrix, identity)
-
-    scale = equilibrate(matrix)
-    scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    scaled_right = right_side * scale.unsqueeze(-1)
-    factorization = factorize(scaled)
-    solution = factorization.solve(scaled_right)
-    # One step of iterative refinement: LDLᵀ loses a few digits to element growth.
-    solution = solution + factorization.solve(scaled_right - scaled @ solution)
-
-    threshold = 10 * n * torch.finfo(matrix.dtype).eps
-    blocks = factorization.block_eigenvalues().abs()
-    suspicious = blocks.amin(-1) <= threshold * blocks.amax(-1)
-    failed = torch.zeros_like(finite)
-    if bool(suspicious.any()):
-        special, inconsistent = _minimum_norm(scaled[suspicious], scaled_right[suspicious])
+    solution, doubtful = _solve_refined(matrix, right_side)
+    failed = torch.zeros_like(doubtful)
+    if bool(doubtful.any()):
         solution = solution.clone()
-        solution[suspicious] = special
-        failed[suspicious] = inconsistent
-    solution = solution * scale.unsqueeze(-1)
-    return torch.where(finite[..., None, None], solution, torch.nan), failed & finite
+        solution[doubtful], failed[doubtful] = _solve_carefully(
+            matrix[doubtful], right_side[doubtful]
+        )
+    return solution, failed
+
+
+def _solve_refined(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
+    """The solution by LDLᵀ, and where it may not be trusted: K nearly singular, or not finite."""
+    factorization = factorize(matrix)
+    solution = factorization.solve(right_side)
+    # One step of iterative refinement: LDLᵀ loses a few digits to element growth.
+    solution = solution + factorization.solve(right_side - matrix @ solution)
+    blocks = factorization.block_eigenvalues().abs()
+    threshold = 10 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
+    trusted = (blocks.amin(-1) > threshold * blocks.amax(-1)) & solution.isfinite().all(-1).all(-1)
+    return solution, ~trusted
+
+
+def _solve_carefully(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for equilibrated matrices; for singular ones, by eigenvalues."""
+    finite = matrix.isfinite().all(-1).all(-1) & right_side.isfinite().all(-1).all(-1)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    matrix = torch.where(finite[..., None, None], matrix, identity)
+    scale = equilibrate(matrix).unsqueeze(-1)
+    scaled, scaled_right = matrix * scale * scale.mT, right_side * scale
+    solution, singular = _solve_refined(scaled, scaled_right)
+    failed = torch.zeros_like(finite)
+    if bool(singular.any()):
+        special, failed[singular] = _minimum_norm(scaled[singular], scaled_right[singular])
+        solution[singular] = special
+    return torch.where(finite[..., None, None], solution * scale, torch.nan), failed & finite
 
 
 def _minimum_norm(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
