@@ -102,14 +102,10 @@ def polar_pull_back(
     column = values.unsqueeze(-1)
     # Both values of a vanishing sum vanish, and so does the numerator.
     sums = (column + values.unsqueeze(-2)).clamp_min_(torch.finfo(values.dtype).tiny)
-    return _subtract_product(scaled, factor, basis @ rotated.mul_(column).div_(sums) @ basis.mT)
-
-
-def _subtract_product(first: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """A − B C, in one pass over A where there is no batch."""
-    if first.ndim == 2:
-        return torch.addmm(first, left, right, alpha=-1)
-    return first - left @ right
+    shares = basis @ rotated.mul_(column).div_(sums) @ basis.mT
+    if scaled.ndim == 2:
+        return scaled.addmm_(factor, shares, alpha=-1)
+    return scaled.sub_(factor @ shares)
 
 
 def _by_gram(matrix: Tensor, correct: bool = True) -> PolarFactor:

@@ -208,12 +208,14 @@ class NearestETF(NearestFrame):
         if not self._centres:
             return super()._target(means, proximal)
         centred = means - means.mean(-1, keepdim=True)
-        return torch.add(self.proximal_weight * proximal, centred, alpha=2 * self._scale)
+        if inside_transform():  # vmap refuses to write mapped values into shared ones
+            return torch.add(self.proximal_weight * proximal, centred, alpha=2 * self._scale)
+        return centred.mul_(2 * self._scale).add_(proximal, alpha=self.proximal_weight)
 
     def _means_gradient(self, gradient: Tensor) -> Tensor:
         if not self._centres:
             return super()._means_gradient(gradient)
-        return (gradient - gradient.mean(-1, keepdim=True)) * (2 * self._scale)
+        return (gradient - gradient.mean(-1, keepdim=True)).mul_(2 * self._scale)
 
     @property
     def _scale(self) -> float:
