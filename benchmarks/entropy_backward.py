@@ -1,8 +1,8 @@
 """Backward pass of the generic engine against the three things it cannot do without.
 
 Entropy problem, argmin_y Σ y log y − ⟨W x, y⟩ s.t. 1ᵀy = 1, batch 8, m = 100, n = 10², 10³, 10⁴. One backward
-pass is compared with the sum, in the same run, of one vmapped Hessian, one batched symmetric solve of size 101
-and one reverse pass through ∇_y L.
+pass is compared with the sum, in the same run, of one vmapped Hessian, one batched symmetric solve of
+size 101 and one reverse pass through ∇_y L.
 
 Run:  python -m benchmarks.entropy_backward [--device cuda]
 """
@@ -74,7 +74,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     device = torch.device(parser.parse_args().device)
     print(environment())
-    columns = ("n", "hessian ms", "solve ms", "reverse ms", "backward ms", "ratio", "peak/(B(n+m²))")
+    columns = (
+        "n",
+        "hessian ms",
+        "solve ms",
+        "reverse ms",
+        "backward ms",
+        "ratio",
+        "peak/(B(n+m²))",
+    )
     print(" ".join(f"{name:>14}" for name in columns))
     for n in (100, 1000, 10_000):
         generator = torch.Generator().manual_seed(0)

@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     device = torch.device(parser.parse_args().device)
     print(environment())
-    print(f"{'d':>5} {'K':>5} {'dtype':>8} {'SVD ms':>9} {'node ms':>9} {'node/SVD':>9} {'memory/dK':>10}")
+    print(
+        f"{'d':>5} {'K':>5} {'dtype':>8} {'SVD ms':>9} {'node ms':>9} {'node/SVD':>9} {'memory/dK':>10}"
+    )
     for dim, classes in SIZES:
         for dtype in (torch.float32, torch.float64):
             node, means, proximal, cotangent = make(dim, classes, dtype, device)
