@@ -237,3 +237,13 @@ def test_sphere_projection_of_extreme_lengths() -> None:
     x = torch.tensor([[3e200, 4e200], [3e-200, 4e-200]], dtype=torch.float64)
     expected = torch.tensor([[0.6, 0.8]] * 2, dtype=torch.float64)
     torch.testing.assert_close(ddn.nodes.project_sphere(x), expected)
+
+
+def test_other_solvers_are_verified_although_the_gradient_is_closed() -> None:
+    node = ddn.nodes.EntropicSimplexProjection(solver=ddn.solvers.Newton(max_iterations=1))
+    with pytest.raises(SolveError, match="MAX_ITERATIONS"):
+        node(torch.randn(2, 4))
+    value = ddn.nodes.EntropicSimplexProjection(
+        solver=ddn.solvers.Newton(max_iterations=1), on_failure="nan"
+    )(torch.randn(2, 4))
+    assert value.isnan().all()
