@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 import ddn
+from ddn.binding import Bound
 from ddn.constraints import SymmetricConstraint
 from ddn.errors import ShapeError
 from ddn.forward_mode import inside_transform
-from ddn.functional import eager
 from ddn.nodes.procrustes import stiefel, unique_polar_factor
 from ddn.polar import polar_decompose, polar_pull_back
 from ddn_etf.frames import centering_matrix, simplex_basis
@@ -72,18 +72,16 @@ class NearestFrame(ddn.DeclarativeNode):
         points, rank = frame.shape
         self.signature = f"(d,{points}),(d,{rank})->(d,{rank})"
 
-    @eager
-    def forward(  # type: ignore[override] # the second input is optional
+    def bind(  # type: ignore[override] # the second input is optional
         self, means: Tensor, proximal: Tensor | None = None
-    ) -> Tensor:
-        """V for points Y = ``means``; without ``proximal`` the proximal term is left out.
+    ) -> Bound:
+        """Points Y = ``means``; without ``proximal`` the proximal term is left out.
 
         Leaving it out is the same as V_prox = 0, where the term is constant on the feasible set.
         """
         if proximal is None and isinstance(means, Tensor) and means.ndim >= 2:
             proximal = means.new_zeros(means.shape[-2], self.frame.shape[1])
-        result: Tensor = super().forward(means, proximal)  # type: ignore[arg-type]
-        return result
+        return super().bind(means, proximal)  # type: ignore[arg-type]
 
     def objective(self, means: Tensor, proximal: Tensor, V: Tensor) -> Tensor:
         distance = (means - V @ self._frame(V).mT).square().sum()
@@ -191,18 +189,16 @@ class NearestETF(NearestFrame):
         self.form = form
         self.signature = f"({dim},{num_classes}),({dim},{needed})->({dim},{needed})"
 
-    @eager
-    def forward(  # type: ignore[override] # the second input is optional
+    def bind(  # type: ignore[override] # the second input is optional
         self, means: Tensor, proximal: Tensor | None = None
-    ) -> Tensor:
-        """V for class means Y; the published form needs the proximal point."""
+    ) -> Bound:
+        """Class means Y; the published form needs the proximal point."""
         if proximal is None and self.form == "published":
             raise ValueError(
                 "The published form is rank-deficient along the vector of ones and needs a proximal "
                 'point: node(means, proximal), with the previous V, say. form="intrinsic" needs none.'
             )
-        result: Tensor = super().forward(means, proximal)
-        return result
+        return super().bind(means, proximal)
 
     def _target(self, means: Tensor, proximal: Tensor) -> Tensor:
         if not self._centres:
