@@ -37,9 +37,9 @@ class Newton:
     Attributes:
         max_iterations: per problem.
         max_halvings: of one step.
-        tolerance: relative optimality error at which a problem counts as solved; None means √ε of the
-            dtype. Iterations go on below it as long as they still improve, so that solutions are as
-            exact as the dtype allows.
+        tolerance: relative optimality error at which a problem counts as solved; None means ε^(2/3) of the
+            dtype, or √ε where no step leads further. Iterations go on below it as long as they still
+            improve, so that solutions are as exact as the dtype allows.
     """
 
     max_iterations: int = 200
@@ -55,16 +55,18 @@ class Newton:
         extent = y.abs().amax(-1)
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
+        acceptable = torch.zeros_like(status, dtype=torch.bool)
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             selected = problem.select(flat, running)
-            y[running], status[running] = self._step(
+            y[running], status[running], acceptable[running] = self._step(
                 problem, selected, y[running], floor[running], extent[running]
             )
             running = running[status[running] == Status.MAX_ITERATIONS]
             if len(running) == 0:
                 break
             iterations[running] += 1
+        status = torch.where(acceptable, int(Status.CONVERGED), status)
         multipliers = _Point.at(problem, y, flat).multipliers
         return SolverResult(
             y.reshape(*batch, y.shape[-1]),
@@ -80,9 +82,15 @@ class Newton:
         y: Tensor,
         floor: Tensor,
         extent: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """One iteration: the new y, and a status that is MAX_ITERATIONS while there is more to do."""
-        tolerance = torch.finfo(y.dtype).eps ** 0.5 if self.tolerance is None else self.tolerance
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One iteration.
+
+        Returns:
+            The new y, a status that is MAX_ITERATIONS while there is more to do, and whether y will do if
+            nothing better comes.
+        """
+        eps = torch.finfo(y.dtype).eps
+        tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
         point = _Point.at(problem, y, operands)
         hessian, _ = problem.kkt_blocks(y, point.multipliers, operands)
         scale = _Scale.at(point, hessian, floor)
@@ -99,16 +107,21 @@ class Newton:
         searched, moved = self._line_search(problem, operands, point, direction, merit, newton)
         new_y = torch.where(newton.unsqueeze(-1), y + direction, searched)
 
-        exhausted = ~newton | (error <= 4 * torch.finfo(y.dtype).eps)
-        # Where the objective falls off for ever, gradients vanish, too; but the steps stay long.
-        near = direction.abs().amax(-1) <= tolerance**0.5 * torch.maximum(y.abs().amax(-1), extent)
+        # Where the objective falls off for ever, gradients vanish, too; but the steps stay long, or y
+        # leaves every scale.
+        size = torch.maximum(y.abs().amax(-1), extent)
+        near = direction.abs().amax(-1) <= eps**0.25 * size
+        near = near & (size <= extent.clamp_min(1) / eps**2)
+        exhausted = ~newton | (error <= 4 * eps)
         solved = convex & near & exhausted & (error <= tolerance)
+        acceptable = convex & near & (error <= max(tolerance, eps**0.5))
         finite = error.isfinite() & direction.isfinite().all(-1)
         status = torch.full_like(error, int(Status.MAX_ITERATIONS), dtype=torch.int64)
         status = torch.where(~(newton | moved), int(Status.STALLED), status)
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
-        return torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y), status
+        new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
+        return new_y, status, solved | acceptable
 
     def _line_search(
         self,
