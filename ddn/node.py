@@ -99,6 +99,15 @@ class DeclarativeNode(nn.Module):
         super().__init__()
         if on_failure not in POLICIES:
             raise ValueError(f"on_failure is one of {POLICIES}, but was given {on_failure!r}.")
+        if solver is not None and not callable(getattr(solver, "solve", None)):
+            raise TypeError(
+                f"solver is an object with a method `solve`, such as ddn.solvers.Newton(), but was "
+                f"given {solver!r}."
+            )
+        if gradient is not None and not isinstance(gradient, ImplicitGradient):
+            raise TypeError(
+                f"gradient is an object such as ddn.ImplicitGradient(), but was given {gradient!r}."
+            )
         self.solver = solver
         self.gradient = gradient
         self.on_failure = on_failure

@@ -28,8 +28,8 @@ class Status(IntEnum):
 _REMEDIES = {
     Status.CONVERGED: "solved to tolerance",
     Status.MAX_ITERATIONS: (
-        "stopped at the iteration limit: raise `max_iterations` of the solver, or define "
-        "`starting_point` on the node closer to the solution"
+        "stopped at the iteration limit: the problem may be unbounded or infeasible; else raise "
+        "`max_iterations` of the solver, or define `starting_point` on the node closer to the solution"
     ),
     Status.STALLED: (
         "no step decreases the merit function: the problem may be unbounded, infeasible or not twice "

@@ -233,3 +233,9 @@ def test_no_mutable_state_is_shared():
     first, second = Affine(outputs=2), Affine(outputs=3)
     assert (first.dimensions, second.dimensions) == ({"m": 2}, {"m": 3})
     assert Entropy().dimensions == {}
+
+
+@pytest.mark.parametrize("options", [{"solver": "newton"}, {"gradient": "implicit"}])
+def test_names_in_place_of_objects(options):
+    with pytest.raises(TypeError, match=r"such as ddn\."):
+        Entropy(**options)

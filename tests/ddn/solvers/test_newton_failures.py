@@ -24,9 +24,10 @@ UNBOUNDED = {
 
 @pytest.mark.parametrize("name", UNBOUNDED)
 def test_objective_without_minimum(name, device, dtype):
-    if dtype == torch.float32 and name in {"exponential", "softplus"}:
-        pytest.skip("in float32 the tail underflows to exact zero, where every point is a minimum")
-    node = make_node("()->()", UNBOUNDED[name])
+    # Steps of length 1: after 70 of them the exponential has not underflowed, in float32 either. Once it
+    # has, the objective is constant in floating point, and no solver can tell that from a minimum.
+    limit = 70 if name in {"exponential", "softplus"} else Newton().max_iterations
+    node = make_node("()->()", UNBOUNDED[name], solver=Newton(max_iterations=limit))
     with pytest.raises(SolveError, match=r"MAX_ITERATIONS|STALLED|NOT_FINITE"):
         node(torch.ones((), device=device, dtype=dtype))
 
