@@ -92,15 +92,16 @@ class NodeFunctions:
     def _reduce(
         self, position: int, gradient: Tensor | None, operand: Tensor, expanded: Tensor
     ) -> Tensor | None:
-        if gradient is None or gradient.shape == operand.shape:
-            return gradient
+        if gradient is None:
+            return None
+        # A gradient of the shape of a shared input would be one that was not summed over the batch.
         if gradient.shape != expanded.shape:
             raise ShapeError(
                 f"{type(self.problem.node).__name__}.vjp returned a gradient of shape "
                 f"{tuple(gradient.shape)} for input {position}, which has shape "
                 f"{tuple(expanded.shape)} with the whole batch."
             )
-        return gradient.sum_to_size(operand.shape)
+        return gradient if gradient.shape == operand.shape else gradient.sum_to_size(operand.shape)
 
     def _expanded(self, operands: Sequence[Tensor], batch: torch.Size) -> list[Tensor]:
         return self.problem.expand_inputs(operands, batch)

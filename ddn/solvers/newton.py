@@ -110,7 +110,7 @@ class Newton:
         # Where the objective falls off for ever, gradients vanish, too; but the steps stay long, or y
         # leaves every scale.
         size = torch.maximum(y.abs().amax(-1), extent)
-        near = direction.abs().amax(-1) <= eps**0.25 * size
+        near = direction.abs().amax(-1) <= eps ** (3 / 8) * size
         near = near & (size <= extent.clamp_min(1) / eps**2)
         exhausted = ~newton | (error <= 4 * eps)
         solved = convex & near & exhausted & (error <= tolerance)

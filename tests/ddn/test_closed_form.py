@@ -201,3 +201,25 @@ class WrongSave(Softmax):
 def test_saving_solve_of_wrong_shape():
     with pytest.raises(ShapeError, match="solve_and_save must return"):
         WrongSave()(torch.zeros(4, 3))
+
+
+class FirstProblemOnly(ddn.DeclarativeNode):
+    """A vjp that returns the gradient of the first problem for a shared input."""
+
+    signature = "(n),(n)->(n)"
+
+    def objective(self, shift, x, y):
+        return 0.5 * (y - x - shift).square().sum()
+
+    def solve(self, shift, x):
+        return shift + x
+
+    def vjp(self, inputs, y, grad_y):
+        return grad_y[0], grad_y
+
+
+def test_vjp_that_does_not_sum_a_shared_input():
+    shift = torch.zeros(3, requires_grad=True)
+    y = FirstProblemOnly()(shift, torch.zeros(4, 3))
+    with pytest.raises(ShapeError, match="input 0"):
+        y.sum().backward()
