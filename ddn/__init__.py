@@ -1,16 +1,23 @@
 """Deep declarative nodes for PyTorch: layers whose output is the solution of an optimization problem."""
 
-from ddn import matrix_calculus, nodes, solvers, testing
+from ddn import kkt, matrix_calculus, nodes, solvers, testing
+from ddn.certificate import Certificate
 from ddn.constraints import symmetric
-from ddn.gradient import ImplicitGradient
+from ddn.gradient import ImplicitGradient, UnconstrainedGradient
 from ddn.node import DeclarativeNode
 from ddn.solution import Solution, Status
+from ddn.unrolled import OneStepGradient, UnrolledGradient
 
 __all__ = [
+    "Certificate",
     "DeclarativeNode",
     "ImplicitGradient",
+    "OneStepGradient",
     "Solution",
     "Status",
+    "UnconstrainedGradient",
+    "UnrolledGradient",
+    "kkt",
     "matrix_calculus",
     "nodes",
     "solvers",

@@ -12,6 +12,7 @@ from torch import Tensor
 from ddn.errors import DtypeError
 from ddn.problem import Problem, captured_tensors
 from ddn.signature import Signature, format_term
+from ddn.solution import Solution, SolvedProblem
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
@@ -56,6 +57,30 @@ class Bound:
         """Blocks as the user sees them: in the dtype of the inputs; one tensor if there is one."""
         cast = tuple(block.to(self.dtype) for block in blocks)
         return cast[0] if len(cast) == 1 else cast
+
+    def present_solution(self, solved: SolvedProblem) -> Solution:
+        """A solution as the user sees it: multipliers apart by kind of constraint."""
+        problem = self.problem
+        q = solved.active.shape[-1]
+        p = solved.multipliers.shape[-1] - q
+        m, bounds = problem.num_variables, problem.num_bound_rows
+        sizes = [p, q - bounds, *([m, m] if bounds else [])]
+        equality, inequality, *sides = solved.multipliers.to(self.dtype).split(sizes, -1)
+        lower, upper = [self.present(problem.split(side)) for side in sides] or (None, None)
+        return Solution(
+            self.present(problem.split(solved.y)),
+            equality,
+            inequality if problem.node.inequality is not None else None,
+            lower,
+            upper,
+            solved.active if problem.has_inequality else None,
+            solved.weakly_active if problem.has_inequality else None,
+            solved.status,
+            solved.iterations,
+            solved.stationarity,
+            solved.primal_feasibility,
+            solved.complementarity,
+        )
 
 
 def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) -> Bound:

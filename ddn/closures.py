@@ -33,14 +33,25 @@ def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
         for operand, rank in zip(operands, problem.core_ranks, strict=True)
     ]
     y = _bare(problem.starting_point(single))
-    for name, function in (("objective", problem.objective), ("equality", problem.equality)):
+    functions = (
+        ("objective", problem.objective),
+        ("equality", problem.equality),
+        ("inequality", problem.inequality),
+    )
+    for name, function in functions:
         if _is_differentiated(function(y, single)):
             raise UndeclaredTensorError(
-                f"{type(problem.node).__name__}.{name} depends on a tensor that requires grad (or is "
-                "differentiated or mapped by a transform) but is neither an input nor a parameter of "
-                "the node, so that it would get no gradient. Add it to the signature and pass it as an "
+                f"{type(problem.node).__name__}.{_stated(problem, name)} depends on a tensor that "
+                "requires grad (or is differentiated or mapped by a transform) but is neither an input nor a "
+                "parameter of the node, so that it would get no gradient. Add it to the signature and pass it as an "
                 "input, register it as an nn.Parameter, or use its .detach()."
             )
+
+
+def _stated(problem: Problem, name: str) -> str:
+    """Where the user finds it: bounds are rows of the inequality, too."""
+    only_bounds = name == "inequality" and problem.node.inequality is None
+    return "bounds" if only_bounds else name
 
 
 def _bare(tensor: Tensor) -> Tensor:

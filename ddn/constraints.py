@@ -9,6 +9,7 @@ half-vectorisation ``vech(S) = L vec(S)`` with the elimination matrix L (Magnus 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from ddn.errors import SignatureError
 from ddn.matrix_calculus import vech
 
-__all__ = ["SymmetricConstraint", "symmetric"]
+__all__ = ["SymmetricConstraint", "asymmetry", "flatten_bounds", "flatten_constraints", "symmetric"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,47 @@ def flatten_constraints(value: Any) -> Tensor:
         "A constraint function returns a tensor, ddn.symmetric(...) or a tuple of these, "
         f"but this one returned {type(value).__name__}."
     )
+
+
+def flatten_bounds(
+    value: Any, shapes: Sequence[torch.Size], like: Tensor, name: str
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of one problem as two vectors (m,), infinite where there is none.
+
+    Args:
+        value: what ``bounds`` of the node returned: (lower, upper), each None, something that
+            broadcasts to the solution block, or a tuple of these with one entry per block.
+        shapes: of the solution blocks.
+        like: a tensor with dtype and device of the computation.
+        name: of the node, for messages.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise SignatureError(
+            f"{name}.bounds must return a pair (lower, upper), each None or a bound of the solution, but "
+            f"returned {type(value).__name__}."
+        )
+    result = []
+    for side, absent in zip(value, (-torch.inf, torch.inf), strict=True):
+        several = isinstance(side, tuple | list)
+        blocks = [None] * len(shapes) if side is None else list(side) if several else [side]
+        if len(blocks) != len(shapes):
+            raise SignatureError(
+                f"{name}.bounds must return one entry per solution block, {len(shapes)}, for each side, "
+                f"but returned {len(blocks)}."
+            )
+        parts = []
+        for block, shape in zip(blocks, shapes, strict=True):
+            bound = torch.as_tensor(absent if block is None else block)
+            bound = bound.to(like.device, like.dtype)
+            try:
+                parts.append(bound.expand(shape).reshape(-1))
+            except RuntimeError as error:
+                raise SignatureError(
+                    f"{name}.bounds returned a bound of shape {tuple(bound.shape)} for a solution block of "
+                    f"shape {tuple(shape)}: it must broadcast to that shape."
+                ) from error
+        result.append(torch.cat(parts))
+    return result[0], result[1]
 
 
 def asymmetry(value: Any) -> Tensor | None:

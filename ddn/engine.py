@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ddn.errors import SignatureError, SingularSystemError
 from ddn.failure import apply_policy, format_indices
-from ddn.gradient import ImplicitGradient
-from ddn.kkt import least_squares_multipliers
-from ddn.problem import Problem, generic_vector
-from ddn.solution import Status
+from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
+from ddn.lagrangian import Lagrangian
+from ddn.multipliers import least_squares_multipliers, nonnegative_multipliers
+from ddn.optimality import Optimality, Scales, acceptable_residual
+from ddn.problem import Problem
+from ddn.solution import SolverResult, Status
 from ddn.solvers.base import Solver
+from ddn.solvers.interior_point import InteriorPoint
 
-__all__ = ["ImplicitEngine", "acceptable_residual"]
+__all__ = ["ImplicitEngine", "VerifiedSolution", "solve_verified"]
+
+
+@dataclass(frozen=True)
+class VerifiedSolution:
+    """What a solver found, with multipliers, active set and verified status.
+
+    Attributes:
+        y: ``(*batch, m)``.
+        multipliers: μ = (λ, ν), ``(*batch, p + q)``; exactly zero for inactive inequalities.
+        optimality: residuals and active set.
+        status: integers of :class:`ddn.Status`, ``(*batch,)``.
+        iterations: of the solver, ``(*batch,)``.
+    """
+
+    y: Tensor
+    multipliers: Tensor
+    optimality: Optimality
+    status: Tensor
+    iterations: Tensor
+
+
+def solve_verified(
+    problem: Problem, solver: Solver, operands: Sequence[Tensor]
+) -> VerifiedSolution:
+    """Solve, complete the multipliers, and measure the optimality conditions."""
+    with torch.no_grad():
+        _check_symmetry(problem, operands)
+        return verify(problem, solver.solve(problem, operands), operands)
+
+
+def verify(problem: Problem, result: SolverResult, operands: Sequence[Tensor]) -> VerifiedSolution:
+    """What is known about the point that a solver has returned."""
+    y, multipliers = result.y, result.multipliers
+    scales = Scales.at(problem, y, operands)
+    if multipliers is None:
+        multipliers = _estimate_multipliers(problem, y, operands, scales)
+    optimality = Optimality.at(problem, y, multipliers, operands, scales)
+    q = optimality.active.shape[-1]
+    if q:
+        p = multipliers.shape[-1] - q
+        nu = torch.where(optimality.active, multipliers[..., p:], 0)
+        multipliers = torch.cat([multipliers[..., :p], nu], -1)
+    residuals = optimality.residuals
+    limit = acceptable_residual(y.dtype)
+    solved, finite = (residuals <= limit).all(0), residuals.isfinite().all(0)
+    claimed = result.status == Status.CONVERGED
+    status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), result.status)
+    status = torch.where(~finite, int(Status.NOT_FINITE), status)
+    return VerifiedSolution(y, multipliers, optimality, status, result.iterations)
 
 
 @dataclass(frozen=True)
@@ -26,34 +78,72 @@ class ImplicitEngine:
     Attributes:
         problem: the problem of the node, bound to shapes.
         solver: finds the solution.
-        gradient: how to differentiate it.
+        linear_solver: solves the KKT systems.
         on_failure: what to do for problems that fail: "raise", "warn" or "nan".
+        smoothing: κ; if positive, what is differentiated is the point of the central path.
+        first_order_only: whether the linear solver is an approximation.
     """
 
     problem: Problem
     solver: Solver
-    gradient: ImplicitGradient
+    linear_solver: KKTSolver
     on_failure: str
+    smoothing: float = 0.0
+    first_order_only: bool = False
+    _last: list[tuple[torch.Size, tuple[Tensor, ...], KKTFactorization]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    @property
+    def lagrangian(self) -> Lagrangian:
+        """Whose stationary point is differentiated."""
+        return Lagrangian(self.problem, self.smoothing)
 
     def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """y, λ, status, iterations, stationarity and feasibility of every problem."""
+        """y, μ, active, weakly active, then status, iterations and the four residuals.
+
+        With smoothing, the first two are those of the central path, and the exact ones come last.
+        """
+        found = solve_verified(self.problem, self.solver, operands)
+        status, optimality = found.status, found.optimality
+        y, multipliers = apply_policy(
+            self.on_failure,
+            status != Status.CONVERGED,
+            lambda: failure_message(self.problem, self.solver, status),
+            (found.y, found.multipliers),
+        )
+        diagnostics = (
+            optimality.active,
+            optimality.weakly_active,
+            status,
+            found.iterations,
+            *optimality.residuals.unbind(0),
+        )
+        if not self.smoothing:
+            return (y, multipliers, *diagnostics)
+        return (*self._central_point(found, operands), *diagnostics, y, multipliers)
+
+    def _central_point(
+        self, found: VerifiedSolution, operands: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        solver = InteriorPoint(barrier=self.smoothing)
         with torch.no_grad():
-            self._check_symmetry(operands)
-            result = self.solver.solve(self.problem, operands)
-            y, multipliers = result.y, result.multipliers
-            gradient = torch.func.grad(lambda y: self.problem.objective(y, operands).sum())(y)
-            if multipliers is None:
-                jacobian = self.problem.constraint_jacobian(y, operands)
-                multipliers = least_squares_multipliers(gradient, jacobian)
-            residuals = _residuals(self.problem, y, multipliers, gradient, operands)
-            status = _verify(result.status, *residuals)
-            y, multipliers = apply_policy(
-                self.on_failure,
-                status != Status.CONVERGED,
-                lambda: self._failure_message(status),
-                (y, multipliers),
-            )
-        return y, multipliers, status, result.iterations, *residuals
+            result = solver.solve(self.problem, operands, found.y)
+        # A problem without a solution is reported already.
+        failed = (result.status != Status.CONVERGED) & (found.status == Status.CONVERGED)
+        assert result.multipliers is not None
+        return apply_policy(
+            self.on_failure,
+            failed,
+            lambda: (
+                f"{type(self.problem.node).__name__}: no point of the central path was found for "
+                f"{format_indices(failed)} with smoothing {self.smoothing:g}. The feasible set has no "
+                "interior there, or the problem is not convex: use another smoothing, state "
+                "equalities as `equality`, or use the exact ddn.ImplicitGradient()."
+            ),
+            (result.y, result.multipliers),
+            SingularSystemError,
+        )
 
     def solve_kkt(
         self,
@@ -61,111 +151,120 @@ class ImplicitEngine:
         right_multipliers: Tensor,
         y: Tensor,
         multipliers: Tensor,
+        active: Tensor,
         operands: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """K⁻¹ applied to a right side; problems without a solution follow ``on_failure``."""
+        # Under vmap every tensor may carry dimensions that the others lack, or have as 1.
+        point = (y, multipliers, active)
+        own = torch.broadcast_shapes(
+            *(t.shape[:-1] for t in point), self.problem.batch_shape(operands)
+        )
+        batch = torch.broadcast_shapes(right_y.shape[:-1], right_multipliers.shape[:-1], own)
+        while own and own[0] == 1:
+            own = own[1:]
+        # Leading dimensions that the point lacks are further right sides of one system.
+        own = batch[len(batch) - len(own) :]
         with torch.no_grad():
-            u, s, failed = self.gradient.linear_solver.solve(
-                self.problem, y, multipliers, operands, right_y, right_multipliers
+            factorization = self._factorize(own, y, multipliers, active, operands)
+            u, s, failed = factorization.solve(
+                right_y.expand(*batch, right_y.shape[-1]),
+                right_multipliers.expand(*batch, right_multipliers.shape[-1]),
             )
         u, s = apply_policy(
             self.on_failure,
             failed,
             lambda: (
-                f"{self._name}: the gradient is not defined for {format_indices(failed)}. The KKT "
-                "matrix is singular there and the direction asked for lies outside its range: the "
-                "solution is not unique, or its constraints are degenerate. Make the objective "
-                "strictly convex in the free directions (a small proximal term does), or use "
-                "on_failure='nan' to get NaN in exactly these problems."
+                f"{type(self.problem.node).__name__}: the gradient is not defined for "
+                f"{format_indices(failed)}. {factorization.failure}"
             ),
             (u, s),
             SingularSystemError,
         )
         return u, s
 
-    @property
-    def _name(self) -> str:
-        return type(self.problem.node).__name__
+    def _factorize(
+        self,
+        batch: torch.Size,
+        y: Tensor,
+        multipliers: Tensor,
+        active: Tensor,
+        operands: Sequence[Tensor],
+    ) -> KKTFactorization:
+        """The factorization at a point; the last one serves all passes of one backward.
 
-    def _check_symmetry(self, operands: Sequence[Tensor]) -> None:
-        if not self.problem.has_equality:
-            return
-        deviation = self.problem.constraint_asymmetry(
-            self.problem.generic_point(operands), operands
+        The point is compared by identity of memory: it is kept alive here, so that no other tensor can
+        take its place.
+        """
+        point = (y, multipliers, active, *operands)
+        if self._last:
+            last_batch, last_point, factorization = self._last[0]
+            if last_batch == batch and _same_memory(last_point, point):
+                return factorization
+        first, second, third = (
+            _with_batch(t, 1, batch).expand(*batch, t.shape[-1]) for t in point[:3]
         )
-        if deviation is not None:
-            limit = torch.finfo(deviation.dtype).eps ** 0.5
-            if bool((deviation > limit).any()):
-                raise SignatureError(
-                    f"{self._name}.equality marks a matrix as symmetric that is not: it differs from "
-                    f"its transpose by {float(deviation.max()):.1e} relative. Only its lower triangle "
-                    "would count. State all entries (without ddn.symmetric), or symmetrize the formula."
-                )
-
-    def _failure_message(self, status: Tensor) -> str:
-        failed = status != Status.CONVERGED
-        reasons = "; ".join(
-            f"{format_indices(status == code)}: {Status(code).name}, {Status(code).remedy}"
-            for code in sorted(set(status[failed].tolist()))
-        )
-        return (
-            f"{self._name}: {int(failed.sum())} of {failed.numel()} problem(s) were not solved by "
-            f"{type(self.solver).__name__}. {reasons}."
-        )
+        shared = [
+            _with_batch(operand, rank, batch)
+            for operand, rank in zip(operands, self.problem.core_ranks, strict=True)
+        ]
+        system = KKTSystem(self.lagrangian, first, second, third, shared)
+        factorization = self.linear_solver.factorize(system)
+        self._last[:] = [(batch, tuple(tensor.detach() for tensor in point), factorization)]
+        return factorization
 
 
-def acceptable_residual(dtype: torch.dtype) -> float:
-    """Largest relative residual of the optimality conditions that counts as solved.
+def _with_batch(tensor: Tensor, core_rank: int, batch: torch.Size) -> Tensor:
+    """Without leading dimensions of size 1 that are not in the batch."""
+    own = tensor.ndim - core_rank
+    while own > len(batch):
+        tensor, own = tensor.squeeze(0), own - 1
+    return tensor
 
-    ε^(1/4), 1.2e-4 in float64: loose enough for first-order solvers, tight enough to tell a solution
-    from a point that is none. The solvers of this package reach far smaller residuals.
-    """
-    return float(torch.finfo(dtype).eps ** 0.25)
+
+def _estimate_multipliers(
+    problem: Problem, y: Tensor, operands: Sequence[Tensor], scales: Scales
+) -> Tensor:
+    jacobian = problem.constraint_jacobian(y, operands)
+    if not problem.has_inequality:
+        return least_squares_multipliers(scales.gradient, jacobian)
+    near = scales.relative_slack() <= acceptable_residual(y.dtype)
+    return nonnegative_multipliers(scales.gradient, jacobian, near)
 
 
-def _residuals(
-    problem: Problem,
-    y: Tensor,
-    multipliers: Tensor,
-    gradient: Tensor,
-    operands: Sequence[Tensor],
-) -> tuple[Tensor, Tensor]:
-    """‖∇_y L‖_∞ and ‖h‖_∞, each relative to the size of the terms that cancel in it.
+def _check_symmetry(problem: Problem, operands: Sequence[Tensor]) -> None:
+    if not problem.has_equality:
+        return
+    deviation = problem.constraint_asymmetry(problem.generic_point(operands), operands)
+    if deviation is not None:
+        limit = torch.finfo(deviation.dtype).eps ** 0.5
+        if bool((deviation > limit).any()):
+            raise SignatureError(
+                f"{type(problem.node).__name__}.equality marks a matrix as symmetric that is not: it "
+                f"differs from its transpose by {float(deviation.max()):.1e} relative. Only its lower "
+                "triangle would count. State all entries (without ddn.symmetric), or symmetrize the "
+                "formula."
+            )
 
-    These are ∇f, Aᵀλ and a curvature term H e for stationarity, and A e for feasibility, with e the
-    solution under generic factors (so that A y = 0 is not mistaken for a small scale): numbers that
-    scale with the problem, so that the result does not depend on units.
-    """
-    stationarity, constraint = problem.stationarity(y, multipliers, operands)
-    curvature, tangent = problem.kkt_product(
-        y, multipliers, operands, (y * generic_vector(y), torch.zeros_like(multipliers))
+
+def failure_message(problem: Problem, solver: Solver, status: Tensor) -> str:
+    """Which problems were not solved, why, and what to do."""
+    failed = status != Status.CONVERGED
+    reasons = "; ".join(
+        f"{format_indices(status == code)}: {Status(code).name}, {Status(code).remedy}"
+        for code in sorted(set(status[failed].tolist()))
     )
-    # A solution near zero has no scale of its own: the gradient at the starting point lends one.
-    start = problem.starting_point(operands)
-    initial = torch.func.grad(lambda y: problem.objective(y, operands).sum())(start)
-    floor = torch.finfo(y.dtype).eps ** 0.5 * _largest(initial).nan_to_num(0, 0, 0)
-    terms = [floor, _largest(gradient), _largest(stationarity - gradient), _largest(curvature)]
-    size = torch.stack(terms).amax(0)
     return (
-        _relative(_largest(stationarity), size),
-        _relative(_largest(constraint), torch.maximum(_largest(tangent), _largest(constraint))),
+        f"{type(problem.node).__name__}: {int(failed.sum())} of {failed.numel()} problem(s) were not "
+        f"solved by {type(solver).__name__}. {reasons}."
     )
 
 
-def _verify(status: Tensor, stationarity: Tensor, feasibility: Tensor) -> Tensor:
-    limit = acceptable_residual(stationarity.dtype)
-    solved = (stationarity <= limit) & (feasibility <= limit)
-    finite = stationarity.isfinite() & feasibility.isfinite()
-    claimed = status == Status.CONVERGED
-    status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
-    return torch.where(~finite, int(Status.NOT_FINITE), status)
-
-
-def _largest(vector: Tensor) -> Tensor:
-    if vector.shape[-1] == 0:
-        return vector.new_zeros(vector.shape[:-1])
-    return vector.abs().amax(-1)
-
-
-def _relative(value: Tensor, size: Tensor) -> Tensor:
-    return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
+def _same_memory(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return all(
+        a.data_ptr() == b.data_ptr()
+        and a._version == b._version
+        and a.shape == b.shape
+        and a.stride() == b.stride()
+        for a, b in zip(first, second, strict=True)
+    )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "DeclarativeNodeError",
+    "DerivativeError",
     "DtypeError",
     "MissingDependencyError",
     "ShapeError",
@@ -39,6 +40,10 @@ class DtypeError(DeclarativeNodeError, TypeError):
 
 class UndeclaredTensorError(DeclarativeNodeError, RuntimeError):
     """The problem depends on a tensor that requires grad but is neither input nor parameter."""
+
+
+class DerivativeError(DeclarativeNodeError, RuntimeError):
+    """A derivative that the chosen gradient does not have."""
 
 
 class MissingDependencyError(DeclarativeNodeError, ImportError):

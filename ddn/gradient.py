@@ -1,20 +1,106 @@
-"""Gradients: how the derivative of a solution is computed, an object apart from problem and solver."""
+"""Gradients from the optimality conditions: how a solution is differentiated, as an object.
+
+A gradient is apart from problem and solver: it solves the problem with whatever solver it is given, and
+returns the solution as a differentiable function of the operands.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from ddn.kkt import DenseKKT, KKTSolver
+from torch import Tensor
 
-__all__ = ["ImplicitGradient"]
+from ddn.engine import ImplicitEngine
+from ddn.implicit import StationaryPoint
+from ddn.kkt.dense import Dense
+from ddn.kkt.system import KKTSolver
+from ddn.kkt.unconstrained import Unconstrained
+from ddn.problem import Problem
+from ddn.solution import SolvedProblem
+from ddn.solvers.base import Solver
+
+__all__ = ["Gradient", "ImplicitGradient", "UnconstrainedGradient"]
+
+
+class Gradient(Protocol):
+    """How a node differentiates its solution."""
+
+    def solve(
+        self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
+    ) -> SolvedProblem:
+        """The solution, y and μ differentiable with respect to the operands."""
 
 
 @dataclass(frozen=True)
 class ImplicitGradient:
     """The exact derivative, from the optimality conditions at the solution (:mod:`ddn.implicit`).
 
+    Inequality constraints enter by their active set: active ones are held at equality, inactive ones have
+    no influence. Where a constraint is weakly active (multiplier and slack both vanish) the solution has a
+    kink, and the derivative is one-sided: that of the side where the constraint stays active, as
+    relu'(0) = 0. At the vertex of a linear program the derivative with respect to the cost is zero.
+
+    With ``smoothing`` κ > 0 the value stays y(x), but all derivatives are those of the point y_κ(x) on
+    the central path of interior-point methods,
+
+        y_κ(x) = argmin_u f(x, u) − κ Σ log(−g_i(x, u))   subject to   h(x, u) = 0,
+
+    where ν_i (−g_i) = κ for every inequality: it is smooth in x, and informative where the exact
+    derivative is zero or has a kink (Nocedal and Wright 2006, section 19.1). Multipliers follow suit.
+    Without inequalities it has no effect.
+
     Attributes:
         linear_solver: solves the KKT system.
+        smoothing: κ ≥ 0, in units of the objective.
     """
 
-    linear_solver: KKTSolver = field(default_factory=DenseKKT)
+    linear_solver: KKTSolver = field(default_factory=Dense)
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.smoothing >= 0:
+            raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
+
+    def solve(
+        self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
+    ) -> SolvedProblem:
+        """The solution, differentiable to every order."""
+        smoothing = self.smoothing if problem.has_inequality else 0.0
+        engine = ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+        outputs = StationaryPoint.apply(engine, *operands)
+        if not smoothing:
+            return SolvedProblem(*outputs)
+        y, multipliers, *rest, exact_y, exact_multipliers = outputs
+        # The value is exact, the derivatives are those of the smooth problem.
+        return SolvedProblem(
+            exact_y + (y - y.detach()),
+            exact_multipliers + (multipliers - multipliers.detach()),
+            *rest,
+        )
+
+
+@dataclass(frozen=True)
+class UnconstrainedGradient:
+    """An approximation for speed that drops all constraints: only H⁻¹ of the KKT system is kept,
+
+        dy ≈ −H⁻¹ (∂²L/∂y∂x) dx,        H = ∂²L/∂y².
+
+    Often a descent direction still (Gould, Campbell, Ben-Shabat, Koneputugodage and Xu 2023), but not the
+    derivative of the solution: y moves off its constraints. Multipliers get no derivative. First
+    derivatives only; second ones raise an error.
+
+    Attributes:
+        linear_solver: solves systems with H.
+    """
+
+    linear_solver: KKTSolver = field(default_factory=Dense)
+
+    def solve(
+        self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
+    ) -> SolvedProblem:
+        """The solution, with an approximate first derivative."""
+        linear_solver = Unconstrained(self.linear_solver)
+        engine = ImplicitEngine(problem, solver, linear_solver, on_failure, first_order_only=True)
+        return SolvedProblem(*StationaryPoint.apply(engine, *operands))

@@ -1,8 +1,8 @@
 """Differentiating a solution through its optimality conditions.
 
-At a regular solution z = (y, λ) of the problem with operands x, F(x, z) = ∇_z L(x, z) = 0, and the
-implicit function theorem gives dz = −K⁻¹ ∂_x F dx with the symmetric K = ∂_z F = ∇²_z L. Hence, for
-cotangents z̄ of the solution,
+At a regular solution z = (y, μ) of the problem with operands x, F(x, z) = ∇_z L(x, z) = 0 with the
+Lagrangian of the active set (:mod:`ddn.lagrangian`), and the implicit function theorem gives
+dz = −K⁻¹ ∂_x F dx with the symmetric K = ∂_z F = ∇²_z L. Hence, for cotangents z̄ of the solution,
 
     w = −K⁻¹ z̄        and        x̄ = ∂/∂x ⟨w, ∇_z L(x, z)⟩     — ONE reverse pass.
 
@@ -26,22 +26,25 @@ import torch
 from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
+from ddn.errors import DerivativeError
 from ddn.forward_mode import directional_derivative, own_memory, saved_primals
 from ddn.functional import isolated
+from ddn.kkt.system import KKTSystem
 
 if TYPE_CHECKING:
-    from ddn.problem import Problem
+    from ddn.lagrangian import Lagrangian
 
-__all__ = ["Engine", "KKTSolve", "StationaryPoint"]
+__all__ = ["Engine", "KKTSolve", "StationaryPoint", "pull_back"]
 
 
 class Engine(Protocol):
-    """What the two functions need: the problem, its solution, and the linear system."""
+    """What the two functions need: the Lagrangian, its stationary point, and the linear system."""
 
-    problem: Problem
+    lagrangian: Lagrangian
+    first_order_only: bool
 
     def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """y ``(*batch, m)``, λ ``(*batch, p)`` and diagnostics ``(*batch,)``."""
+        """y ``(*batch, m)``, μ ``(*batch, p + q)``, active ``(*batch, q)`` and diagnostics."""
 
     def solve_kkt(
         self,
@@ -49,13 +52,14 @@ class Engine(Protocol):
         right_multipliers: Tensor,
         y: Tensor,
         multipliers: Tensor,
+        active: Tensor,
         operands: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """(u, s) with K (u, s) = (right_y, right_multipliers)."""
 
 
 class StationaryPoint(torch.autograd.Function):
-    """x ↦ (y, λ), and diagnostics that carry no derivative."""
+    """x ↦ (y, μ), the active set, and diagnostics that carry no derivative."""
 
     @staticmethod
     @isolated
@@ -65,60 +69,46 @@ class StationaryPoint(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.engine, *operands = inputs
-        y, multipliers, *diagnostics = output
-        ctx.num_diagnostics = len(diagnostics)
-        ctx.mark_non_differentiable(*diagnostics)
-        ctx.save_for_backward(y, multipliers, *operands)
-        ctx.save_for_forward(y, multipliers, *operands)
+        y, multipliers, active, *_ = output
+        ctx.num_constant = len(output) - 2
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(y, multipliers, active, *operands)
+        ctx.save_for_forward(y, multipliers, active, *operands)
 
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        grad_y, grad_multipliers = cotangents[:2]
-        y, multipliers, *operands = ctx.saved_tensors
-        problem: Problem = ctx.engine.problem
-        u, s = KKTSolve.apply(ctx.engine, -grad_y, -grad_multipliers, y, multipliers, *operands)
+        y, multipliers, active, *operands = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
-
-        def pairing(*differentiated: Tensor) -> Tensor:
-            moved = _replace(operands, needed, differentiated)
-            gradient, constraint = problem.stationarity(y, multipliers, moved)
-            total: Tensor = (u * gradient).sum() + (s * constraint).sum()
-            return total
-
-        gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
-            *(operands[i] for i in needed)
-        )
-        result: list[Tensor | None] = [None] * len(operands)
-        for i, gradient in zip(needed, gradients, strict=True):
-            result[i] = gradient
-        return (None, *result)
+        gradients = pull_back(ctx.engine, cotangents[:2], y, multipliers, active, operands, needed)
+        return (None, *gradients)
 
     @staticmethod
     @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        with saved_primals(ctx) as (y, multipliers, *operands):
-            problem: Problem = ctx.engine.problem
+        with saved_primals(ctx) as (y, multipliers, active, *operands):
+            lagrangian: Lagrangian = ctx.engine.lagrangian
             moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
 
             def conditions(*differentiated: Tensor) -> tuple[Tensor, Tensor]:
                 moved = _replace(operands, moving, differentiated)
-                gradient, constraint = problem.stationarity(y, multipliers, moved)
-                return gradient, constraint
+                return lagrangian.stationarity(y, multipliers, active, moved)
 
             change_y, change_multipliers = directional_derivative(
                 conditions, [operands[i] for i in moving], [t for t in tangents if t is not None]
             )
             tangent_y, tangent_multipliers = KKTSolve.apply(
-                ctx.engine, -change_y, -change_multipliers, y, multipliers, *operands
+                ctx.engine, -change_y, -change_multipliers, y, multipliers, active, *operands
             )
-        return (tangent_y, tangent_multipliers, *(None,) * ctx.num_diagnostics)
+        return (tangent_y, tangent_multipliers, *(None,) * ctx.num_constant)
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[Any, ...], engine: Engine, *operands: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        aligned = align_mapped_dimensions(operands, in_dims[1:], engine.problem.core_ranks)
+        aligned = align_mapped_dimensions(
+            operands, in_dims[1:], engine.lagrangian.problem.core_ranks
+        )
         outputs = StationaryPoint.apply(engine, *aligned)
         return outputs, (0,) * len(outputs)
 
@@ -134,20 +124,24 @@ class KKTSolve(torch.autograd.Function):
         right_multipliers: Tensor,
         y: Tensor,
         multipliers: Tensor,
+        active: Tensor,
         *operands: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        u, s = own_memory(engine.solve_kkt(right_y, right_multipliers, y, multipliers, operands))
+        u, s = own_memory(
+            engine.solve_kkt(right_y, right_multipliers, y, multipliers, active, operands)
+        )
         return u, s
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.engine, _, _, y, multipliers, *operands = inputs
-        ctx.save_for_backward(*output, y, multipliers, *operands)
-        ctx.save_for_forward(*output, y, multipliers, *operands)
+        ctx.engine, _, _, *point = inputs
+        ctx.save_for_backward(*output, *point)
+        ctx.save_for_forward(*output, *point)
 
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        _require_exact(ctx.engine)
         u, s, *point = ctx.saved_tensors
         w, t = KKTSolve.apply(ctx.engine, *cotangents, *point)
         needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
@@ -170,6 +164,7 @@ class KKTSolve(torch.autograd.Function):
     @staticmethod
     @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
+        _require_exact(ctx.engine)
         with saved_primals(ctx) as (u, s, *point):
             right = [
                 torch.zeros_like(value) if tangent is None else tangent
@@ -192,22 +187,56 @@ class KKTSolve(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], engine: Engine, *tensors: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        ranks = (1, 1, 1, 1, *engine.problem.core_ranks)
+        ranks = (1, 1, 1, 1, 1, *engine.lagrangian.problem.core_ranks)
         aligned = align_mapped_dimensions(tensors, in_dims[1:], ranks)
         return KKTSolve.apply(engine, *aligned), (0, 0)
+
+
+def pull_back(
+    engine: Engine,
+    cotangents: Sequence[Tensor],
+    y: Tensor,
+    multipliers: Tensor,
+    active: Tensor,
+    operands: Sequence[Tensor],
+    needed: Sequence[int],
+) -> list[Tensor | None]:
+    """Gradients of the operands ``needed``, None for the others."""
+    result: list[Tensor | None] = [None] * len(operands)
+    if not needed:
+        return result
+    grad_y, grad_multipliers = cotangents
+    u, s = KKTSolve.apply(engine, -grad_y, -grad_multipliers, y, multipliers, active, *operands)
+
+    def pairing(*differentiated: Tensor) -> Tensor:
+        moved = _replace(operands, needed, differentiated)
+        gradient, constraint = engine.lagrangian.stationarity(y, multipliers, active, moved)
+        total: Tensor = (u * gradient).sum() + (s * constraint).sum()
+        return total
+
+    gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
+        *(operands[i] for i in needed)
+    )
+    for i, gradient in zip(needed, gradients, strict=True):
+        result[i] = gradient
+    return result
 
 
 def _kkt_product(
     engine: Engine, point: Sequence[Tensor], u: Tensor, s: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """K(x, z) (u, s), where the direction may have more batch dimensions than the point."""
-    y, multipliers, *operands = point
-    batch = torch.broadcast_shapes(y.shape[:-1], u.shape[:-1])
-    y = y.expand(*batch, y.shape[-1])
-    multipliers = multipliers.expand(*batch, multipliers.shape[-1])
-    return engine.problem.kkt_product(
-        y, multipliers, operands, (u.expand_as(y), s.expand_as(multipliers))
-    )
+    y, multipliers, active, *operands = point
+    return KKTSystem(engine.lagrangian, y, multipliers, active, operands).product(u, s)
+
+
+def _require_exact(engine: Engine) -> None:
+    if engine.first_order_only:
+        raise DerivativeError(
+            f"{type(engine.lagrangian.problem.node).__name__}: its gradient is an approximation of first "
+            "order, whose derivative would not be that of the solution to any order. Use "
+            "gradient=ddn.ImplicitGradient() for second derivatives, or call backward without "
+            "create_graph=True."
+        )
 
 
 def _replace(

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SymmetricFactorization", "equilibrate", "factorize", "solve_symmetric"]
+__all__ = [
+    "SymmetricFactorization",
+    "SymmetricSystem",
+    "equilibrate",
+    "factorize",
+    "refined",
+    "solve_symmetric",
+]
 
 # Ruiz (2001): a few sweeps bring all rows of a symmetric matrix to unit size.
 _EQUILIBRATION_SWEEPS = 3
@@ -35,6 +42,8 @@ class SymmetricFactorization:
 
     def solve(self, right_side: Tensor) -> Tensor:
         """K⁻¹ B for B ``(*batch, n, k)``."""
+        # LAPACK's wrapper does not check, and reads beyond its memory.
+        assert right_side.shape[:-1] == self.factors.shape[:-1]
         solution: Tensor = torch.linalg.ldl_solve(self.factors, self.pivots, right_side)
         return solution
 
@@ -54,6 +63,12 @@ class SymmetricFactorization:
         result = torch.where(opens, upper, diagonal)
         return torch.where(closes, torch.roll(lower, 1, -1), result)
 
+    def is_regular(self) -> Tensor:
+        """Whether K is numerically nonsingular, ``(*batch,)``."""
+        blocks = self.block_eigenvalues().abs()
+        threshold = 10 * blocks.shape[-1] * torch.finfo(blocks.dtype).eps
+        return blocks.amin(-1) > threshold * blocks.amax(-1)
+
 
 def factorize(matrix: Tensor) -> SymmetricFactorization:
     """LDLᵀ factorisation of symmetric ``(*batch, n, n)``; only the lower triangle is read."""
@@ -71,6 +86,37 @@ def equilibrate(matrix: Tensor) -> Tensor:
     return scale
 
 
+class SymmetricSystem:
+    """K u = b for symmetric, possibly indefinite or singular K, factorized once for many right sides.
+
+    Args:
+        matrix: K, ``(*batch, n, n)``.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        self._trusted: Tensor | None = None
+        if matrix.numel():
+            self._factorization = factorize(matrix)
+            self._trusted = self._factorization.is_regular()
+
+    def solve(self, right_side: Tensor) -> tuple[Tensor, Tensor]:
+        """The solution; see :func:`solve_symmetric`."""
+        matrix = self.matrix
+        if self._trusted is None:
+            failed = matrix.new_zeros(matrix.shape[:-2], dtype=torch.bool)
+            return torch.zeros_like(right_side), failed
+        solution = refined(self._factorization, matrix, right_side)
+        doubtful = ~(self._trusted & solution.isfinite().all(-1).all(-1))
+        failed = torch.zeros_like(doubtful)
+        if bool(doubtful.any()):
+            solution = solution.clone()
+            solution[doubtful], failed[doubtful] = _solve_carefully(
+                matrix[doubtful], right_side[doubtful]
+            )
+        return solution, failed
+
+
 def solve_symmetric(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
     """Solve K u = b for symmetric, possibly indefinite K.
 
@@ -85,28 +131,13 @@ def solve_symmetric(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]
         u ``(*batch, n, k)`` and a mask ``(*batch,)``, true where no solution exists. Problems with
         NaN or infinite data give NaN, and leave the other problems of the batch untouched.
     """
-    if matrix.numel() == 0:
-        return torch.zeros_like(right_side), matrix.new_zeros(matrix.shape[:-2], dtype=torch.bool)
-    solution, doubtful = _solve_refined(matrix, right_side)
-    failed = torch.zeros_like(doubtful)
-    if bool(doubtful.any()):
-        solution = solution.clone()
-        solution[doubtful], failed[doubtful] = _solve_carefully(
-            matrix[doubtful], right_side[doubtful]
-        )
-    return solution, failed
+    return SymmetricSystem(matrix).solve(right_side)
 
 
-def _solve_refined(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
-    """The solution by LDLᵀ, and where it may not be trusted: K nearly singular, or not finite."""
-    factorization = factorize(matrix)
+def refined(factorization: SymmetricFactorization, matrix: Tensor, right_side: Tensor) -> Tensor:
+    """The solution with one step of iterative refinement: LDLᵀ loses digits to element growth."""
     solution = factorization.solve(right_side)
-    # One step of iterative refinement: LDLᵀ loses a few digits to element growth.
-    solution = solution + factorization.solve(right_side - matrix @ solution)
-    blocks = factorization.block_eigenvalues().abs()
-    threshold = 10 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
-    trusted = (blocks.amin(-1) > threshold * blocks.amax(-1)) & solution.isfinite().all(-1).all(-1)
-    return solution, ~trusted
+    return solution + factorization.solve(right_side - matrix @ solution)
 
 
 def _solve_carefully(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +147,9 @@ def _solve_carefully(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor
     matrix = torch.where(finite[..., None, None], matrix, identity)
     scale = equilibrate(matrix).unsqueeze(-1)
     scaled, scaled_right = matrix * scale * scale.mT, right_side * scale
-    solution, singular = _solve_refined(scaled, scaled_right)
+    factorization = factorize(scaled)
+    solution = refined(factorization, scaled, scaled_right)
+    singular = ~(factorization.is_regular() & solution.isfinite().all(-1).all(-1))
     failed = torch.zeros_like(finite)
     if bool(singular.any()):
         special, failed[singular] = _minimum_norm(scaled[singular], scaled_right[singular])

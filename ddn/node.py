@@ -8,19 +8,21 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ddn.binding import Bound, bind
+from ddn.certificate import Certificate, certify
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
-from ddn.engine import ImplicitEngine
+from ddn.engine import solve_verified
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
 from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
-from ddn.gradient import ImplicitGradient
-from ddn.implicit import StationaryPoint
+from ddn.gradient import Gradient, ImplicitGradient
+from ddn.kkt.dense import Dense
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.signature import Signature
-from ddn.solution import Solution
-from ddn.solvers.base import NodeSolve, Solver
+from ddn.solution import Solution, SolvedProblem
+from ddn.solvers.base import GivenPoint, NodeSolve, Solver
+from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
 
 __all__ = ["DeclarativeNode"]
@@ -29,7 +31,7 @@ __all__ = ["DeclarativeNode"]
 class DeclarativeNode(nn.Module):
     """A layer whose output is the solution of an optimization problem,
 
-        y(x) ∈ argmin_u f(x, u)   subject to   h(x, u) = 0,
+        y(x) ∈ argmin_u f(x, u)   subject to   h(x, u) = 0,  g(x, u) ≤ 0,  l(x) ≤ u ≤ b(x),
 
     and whose gradient comes from the optimality conditions at the solution (Gould, Hartley and Campbell
     2021). A subclass states the problem; solver and gradient are separate objects.
@@ -43,11 +45,16 @@ class DeclarativeNode(nn.Module):
     * ``objective(*inputs, *blocks)``: f, a scalar.
     * ``equality(*inputs, *blocks)``: h, any tensor, zero at a feasible point; mark symmetric matrices by
       :func:`ddn.symmetric`; a tuple joins several constraints.
+    * ``inequality(*inputs, *blocks)``: g, like ``equality``, at most zero at a feasible point.
+    * ``bounds(*inputs)``: a pair (l, b) of lower and upper bounds, each None or something that broadcasts
+      to the solution block (with several blocks, a tuple with one entry per block); ±∞ is no bound.
     * ``starting_point(*inputs)``: where the solver starts.
     * ``solve(*inputs)``: ``(*batch, *core)`` each, all inputs with the whole batch shape; returns the
       solution block, or a tuple of them. Runs without gradient.
     * ``vjp(inputs, y, grad_y)``: closed form of the derivative, v ↦ (∂y/∂x)ᵀ v, in differentiable torch
       operations, shapes as for ``solve``; returns one gradient (or None) per input.
+    * ``iteration(*inputs, *blocks)``: one step of a fixed-point method for ONE problem, which the
+      solution does not move; differentiated by :class:`ddn.UnrolledGradient`.
     * ``solve_and_save(*inputs)``: like ``solve``, but returns ``(y, saved)`` with a tuple of tensors
       (a factorization, say), ``(*batch, ...)`` each, that ``vjp`` receives as further arguments. They are
       constants in the derivative: ``vjp`` must be right without them, too.
@@ -58,9 +65,10 @@ class DeclarativeNode(nn.Module):
 
     Args:
         solver: finds the solution; None means ``solve`` if the node has it, else
-            :class:`ddn.solvers.Newton`.
-        gradient: how to differentiate; None means ``vjp`` if the node has it, else
-            :class:`ddn.ImplicitGradient`.
+            :class:`ddn.solvers.Newton`, or :class:`ddn.solvers.InteriorPoint` with inequalities.
+        gradient: how to differentiate, an object such as :class:`ddn.ImplicitGradient`,
+            :class:`ddn.OneStepGradient` or :class:`ddn.UnrolledGradient`; None means ``vjp`` if the node
+            has it, else the first.
         on_failure: what to do for problems that fail, in the solve or in the gradient: ``"raise"`` an
             error that lists them, ``"warn"``, or ``"nan"`` in exactly these problems.
 
@@ -84,7 +92,9 @@ class DeclarativeNode(nn.Module):
     objective: Callable[..., Tensor]
     equality: ClassVar[Callable[..., Any] | None] = None
     inequality: ClassVar[Callable[..., Any] | None] = None
+    bounds: ClassVar[Callable[..., Any] | None] = None
     starting_point: ClassVar[Callable[..., Any] | None] = None
+    iteration: ClassVar[Callable[..., Any] | None] = None
     solve: ClassVar[Callable[..., Any] | None] = None
     solve_and_save: ClassVar[Callable[..., Any] | None] = None
     vjp: ClassVar[Callable[..., Any] | None] = None
@@ -93,7 +103,7 @@ class DeclarativeNode(nn.Module):
         self,
         *,
         solver: Solver | None = None,
-        gradient: ImplicitGradient | None = None,
+        gradient: Gradient | None = None,
         on_failure: str = "raise",
     ) -> None:
         super().__init__()
@@ -104,7 +114,7 @@ class DeclarativeNode(nn.Module):
                 f"solver is an object with a method `solve`, such as ddn.solvers.Newton(), but was "
                 f"given {solver!r}."
             )
-        if gradient is not None and not isinstance(gradient, ImplicitGradient):
+        if gradient is not None and not callable(getattr(gradient, "solve", None)):
             raise TypeError(
                 f"gradient is an object such as ddn.ImplicitGradient(), but was given {gradient!r}."
             )
@@ -142,8 +152,9 @@ class DeclarativeNode(nn.Module):
         bound = self.bind(*inputs)
         if bound.is_empty:
             return bound.present(bound.empty_solution())
-        blocks = self._closed_form(bound) if self.uses_closed_form else self._implicit(bound)[0]
-        return bound.present(blocks)
+        if self.uses_closed_form:
+            return bound.present(self._closed_form(bound))
+        return bound.present(bound.problem.split(self._solve(bound).y))
 
     @eager
     def solution(self, *inputs: Tensor) -> Solution:
@@ -157,27 +168,30 @@ class DeclarativeNode(nn.Module):
             raise SignatureError(
                 f"{type(self).__name__}.solution needs at least one problem, but the batch is empty."
             )
-        blocks, (multipliers, status, iterations, stationarity, feasibility) = self._implicit(bound)
-        return Solution(
-            bound.present(blocks),
-            multipliers,
-            None,
-            status,
-            iterations,
-            stationarity,
-            feasibility,
-        )
+        return bound.present_solution(self._solve(bound))
+
+    @eager
+    def certificate(self, *inputs: Tensor, y: Any = None) -> Certificate:
+        """Measure whether the gradient can be trusted, problem by problem; raises for none of them.
+
+        Args:
+            *inputs: as for ``node(*inputs)``.
+            y: certify this point, ``(*batch, *core)`` or a tuple of blocks, in place of the node's own
+                solution.
+        """
+        bound = self.bind(*inputs)
+        if bound.is_empty:
+            raise SignatureError(
+                f"{type(self).__name__}.certificate needs at least one problem, but the batch is empty."
+            )
+        problem, operands = bound.problem, [operand.detach() for operand in bound.operands]
+        solver = self._default_solver() if y is None else GivenPoint(y)
+        linear_solver = getattr(self.gradient, "linear_solver", None) or Dense()
+        return certify(problem, solve_verified(problem, solver, operands), operands, linear_solver)
 
     def bind(self, *inputs: Tensor) -> Bound:
         """Check inputs against the signature: the problem and its operands, ready to be solved."""
-        signature = self._signature()
-        if self.inequality is not None:
-            raise SignatureError(
-                f"{type(self).__name__} defines `inequality`, which this version does not support: "
-                "only equality constraints enter the optimality conditions. Remove it, or express the "
-                "bound through the variables (y = exp(z), say)."
-            )
-        return bind(self, signature, inputs)
+        return bind(self, self._signature(), inputs)
 
     def extra_repr(self) -> str:
         """The signature and the options that differ from the defaults."""
@@ -199,15 +213,18 @@ class DeclarativeNode(nn.Module):
         if self.solver is not None:
             return self.solver
         has_own = self.solve is not None or self.solve_and_save is not None
-        return NodeSolve() if has_own else Newton()
+        if has_own:
+            return NodeSolve()
+        inequalities = self.inequality is not None or self.bounds is not None
+        return InteriorPoint() if inequalities else Newton()
 
-    def _implicit(self, bound: Bound) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _solve(self, bound: Bound) -> SolvedProblem:
         if is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
-        engine = ImplicitEngine(bound.problem, self._default_solver(), gradient, self.on_failure)
-        y, *rest = StationaryPoint.apply(engine, *bound.operands)
-        return bound.problem.split(y), tuple(rest)
+        return gradient.solve(
+            bound.problem, self._default_solver(), bound.operands, self.on_failure
+        )
 
     def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddn.engine import ImplicitEngine
 from ddn.errors import ShapeError, SignatureError, UndeclaredTensorError
-from ddn.gradient import ImplicitGradient
+from ddn.kkt.dense import Dense
 from ddn.problem import Problem
 from ddn.solvers.base import NodeSolve, Solver, as_blocks, check_blocks
 
@@ -46,7 +46,7 @@ class NodeFunctions:
         """
         node = self.problem.node
         if not isinstance(self.solver, NodeSolve):
-            engine = ImplicitEngine(self.problem, self.solver, ImplicitGradient(), node.on_failure)
+            engine = ImplicitEngine(self.problem, self.solver, Dense(), node.on_failure)
             return self.problem.split(engine.solve(operands)[0])
         with torch.no_grad():
             if node.solve_and_save is None:

@@ -1,13 +1,12 @@
 """The problem of a node, in the form that solvers and the gradient engine need.
 
 A user writes functions of one problem with the solution in natural shapes. Here the solution is one
-vector y (all blocks, flattened and concatenated), functions are batched, parameters and buffers of
-the node's module are operands like the inputs, and the Lagrangian
+vector y ``(*batch, m)`` (all blocks, flattened and concatenated), functions are batched, and parameters
+and buffers of the node's module are operands like the inputs.
 
-    L(x, y, λ) = f(x, y) + λᵀ h(x, y)
-
-gives everything by reverse passes:  F = ∇_(y,λ) L = (∇_y L, h)  and the symmetric KKT matrix
-K = ∇²_(y,λ) L = [[H, Aᵀ], [A, 0]]  with  H = ∂²L/∂y²,  A = ∂h/∂y.
+All inequality constraints are rows of one vector ≤ 0: those of ``inequality``, then, for a node with
+``bounds``, lower − y and y − upper for all m variables. A row whose bound is infinite is the constant −1:
+it is never active.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ddn.batching import broadcast_shapes, expand_batch, vectorize
-from ddn.constraints import asymmetry, flatten_constraints
+from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import SignatureError
 from ddn.functional import reverse
 
@@ -32,7 +31,7 @@ __all__ = ["Problem", "captured_tensors", "generic_vector"]
 
 
 class Problem:
-    """Batched Lagrangian view of a node for inputs of known shapes.
+    """Batched view of a node for inputs of known shapes.
 
     Operands are the inputs followed by the captured tensors (parameters and buffers of the node),
     ``(*batch, *core)`` each, with batch dimensions that broadcast.
@@ -64,9 +63,29 @@ class Problem:
         return self.node.has_equality
 
     @property
+    def has_inequality(self) -> bool:
+        """Whether the node states inequality constraints or bounds."""
+        return self.node.inequality is not None or self.has_bounds
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether the node states bounds of its variables."""
+        return self.node.bounds is not None
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the node states constraints of any kind."""
+        return self.has_equality or self.has_inequality
+
+    @property
     def num_variables(self) -> int:
         """m, the number of entries of the solution."""
         return sum(self._sizes)
+
+    @property
+    def num_bound_rows(self) -> int:
+        """Number of inequality rows that are bounds, at the end: 2m, or none."""
+        return 2 * self.num_variables if self.has_bounds else 0
 
     # -- shapes ---------------------------------------------------------------------------------
 
@@ -116,23 +135,43 @@ class Problem:
 
     def objective(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """f for every problem, ``(*batch,)``."""
-        return self._vectorize(self._objective, (1,), (y,), operands)
+        return self.vectorize(self.objective_of_one, (1,), (y,), operands)
 
     def equality(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """h for every problem, ``(*batch, p)``; p = 0 without constraints."""
         if not self.has_equality:
             return y.new_zeros(*y.shape[:-1], 0)
-        return self._vectorize(self._equality, (1,), (y,), operands)
+        return self.vectorize(self.equality_of_one, (1,), (y,), operands)
 
-    def lagrangian(self, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        """L = f + λᵀh for every problem, ``(*batch,)``."""
-        if not self.has_equality:
-            return self.objective(y, operands)
+    def inequality(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """All inequality rows for every problem, ``(*batch, q)``; q = 0 without any."""
+        if not self.has_inequality:
+            return y.new_zeros(*y.shape[:-1], 0)
+        return self.vectorize(self.inequality_of_one, (1,), (y,), operands)
 
-        def single(y: Tensor, multipliers: Tensor, *operands: Tensor) -> Tensor:
-            return self._objective(y, *operands) + multipliers @ self._equality(y, *operands)
+    def num_inequalities(self, y: Tensor, operands: Sequence[Tensor]) -> int:
+        """q, from the first problem of the batch."""
+        if not self.has_inequality:
+            return 0
+        single = [
+            operand[(0,) * (operand.ndim - rank)]
+            for operand, rank in zip(operands, self.core_ranks, strict=True)
+        ]
+        return self.inequality_of_one(y[(0,) * (y.ndim - 1)], *single).shape[-1]
 
-        return self._vectorize(single, (1, 1), (y, multipliers), operands)
+    def constraints(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """Equality rows, then inequality rows, for every problem, ``(*batch, p + q)``."""
+        return torch.cat([self.equality(y, operands), self.inequality(y, operands)], -1)
+
+    def bounds(self, operands: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of all variables, ``(*batch, m)`` each, infinite where there is none."""
+
+        def single(*operands: Tensor) -> Tensor:
+            return torch.stack(self._bounds(operands))
+
+        batch, m = self.batch_shape(operands), self.num_variables
+        pair = self.vectorize(single, (), (), operands).expand(*batch, 2, m)
+        return pair[..., 0, :], pair[..., 1, :]
 
     def constraint_asymmetry(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor | None:
         """Relative asymmetry of constraints marked symmetric, ``(*batch,)``; None without any."""
@@ -144,63 +183,49 @@ class Problem:
             found = value is not None
             return y.new_zeros(()) if value is None else value
 
-        result = self._vectorize(single, (1,), (y,), operands)
+        result = self.vectorize(single, (1,), (y,), operands)
         return result if found else None
 
-    # -- derivatives, each by reverse passes ----------------------------------------------------
+    # -- derivatives of first order, by reverse passes ------------------------------------------
 
-    def stationarity(
-        self, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """F = (∇_y L, h): zero at a solution. Shapes ``(*batch, m)`` and ``(*batch, p)``."""
-        gradients = torch.func.grad(
-            lambda y, multipliers: self.lagrangian(y, multipliers, operands).sum(), argnums=(0, 1)
-        )(y, multipliers)
-        return gradients[0], gradients[1]
-
-    def kkt_product(
-        self,
-        y: Tensor,
-        multipliers: Tensor,
-        operands: Sequence[Tensor],
-        direction: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """K (u, s) by one reverse pass through F (K is symmetric)."""
-        _, pullback = reverse(
-            lambda y, multipliers: self.stationarity(y, multipliers, operands), y, multipliers
-        )
-        first, second = pullback(direction)
-        return first, second
-
-    def kkt_blocks(
-        self, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """H ``(*batch, m, m)`` and A ``(*batch, p, m)`` by m reverse passes, mapped at once."""
-        _, pullback = reverse(
-            lambda y, multipliers: self.stationarity(y, multipliers, operands), y, multipliers
-        )
-        m = y.shape[-1]
-        basis = torch.eye(m, dtype=y.dtype, device=y.device)
-        basis = basis.reshape(m, *(1,) * (y.ndim - 1), m).expand(m, *y.shape)
-        no_constraint = torch.zeros_like(multipliers)
-        hessian, jacobian = torch.func.vmap(lambda e: pullback((e, no_constraint)))(basis)
-        # Row i of the stack is K e_i: (H e_i, A e_i).
-        return hessian.movedim(0, -2), jacobian.movedim(0, -1)
+    def gradient(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """∇_y f for every problem, ``(*batch, m)``."""
+        result: Tensor = torch.func.grad(lambda y: self.objective(y, operands).sum())(y)
+        return result
 
     def constraint_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        """A = ∂h/∂y, ``(*batch, p, m)``, by p reverse passes, mapped at once."""
-        if not self.has_equality:
-            return y.new_zeros(*y.shape[:-1], 0, y.shape[-1])
-        value, pullback = reverse(lambda y: self.equality(y, operands), y)
-        p = value.shape[-1]
-        basis = torch.eye(p, dtype=y.dtype, device=y.device)
-        basis = basis.reshape(p, *(1,) * (value.ndim - 1), p).expand(p, *value.shape)
-        jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis)
-        return jacobian.movedim(0, -2)
+        """∂(h, g)/∂y of all rows, ``(*batch, p + q, m)``, by one reverse pass a row, mapped at once."""
+        m = y.shape[-1]
+        value, pullback = reverse(lambda y: self._stated_rows(y, operands), y)
+        rows = value.shape[-1]
+        if rows:
+            basis = torch.eye(rows, dtype=y.dtype, device=y.device)
+            basis = basis.reshape(rows, *(1,) * (value.ndim - 1), rows).expand(rows, *value.shape)
+            jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis).movedim(0, -2)
+        else:
+            jacobian = y.new_zeros(*y.shape[:-1], 0, m)
+        if not self.has_bounds:
+            return jacobian
+        return torch.cat([jacobian, self.bound_jacobian(y, operands)], -2)
+
+    def bound_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """Jacobian of the bound rows, ``(*batch, 2m, m)``: ∓1 on the diagonals where a bound is finite."""
+        lower, upper = self.bounds(operands)
+        signs = -(lower != -torch.inf).to(y.dtype), (upper != torch.inf).to(y.dtype)
+        return torch.cat([torch.diag_embed(sign.expand_as(y)) for sign in signs], -2)
+
+    def _stated_rows(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """The rows of ``equality`` and ``inequality``, without bounds."""
+        inequality = self.node.inequality
+        rows = [self.equality(y, operands)]
+        if inequality is not None:
+            rows.append(self.vectorize(self._stated_inequality, (1,), (y,), operands))
+        return torch.cat(rows, -1)
 
     # -- one problem ----------------------------------------------------------------------------
 
-    def _objective(self, y: Tensor, *operands: Tensor) -> Tensor:
+    def objective_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
+        """f of one problem, ``()``."""
         value = self.call("objective", operands, *self.split(y))
         if not isinstance(value, Tensor) or value.shape != ():
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -210,16 +235,37 @@ class Problem:
             )
         return value.to(y.dtype)
 
-    def _equality(self, y: Tensor, *operands: Tensor) -> Tensor:
+    def equality_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
+        """h of one problem, ``(p,)``."""
         return flatten_constraints(self.call("equality", operands, *self.split(y))).to(y.dtype)
 
-    def _vectorize(
+    def _stated_inequality(self, y: Tensor, *operands: Tensor) -> Tensor:
+        return flatten_constraints(self.call("inequality", operands, *self.split(y))).to(y.dtype)
+
+    def inequality_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
+        """All inequality rows of one problem, ``(q,)``."""
+        rows = []
+        if self.node.inequality is not None:
+            rows.append(self._stated_inequality(y, *operands))
+        if self.has_bounds:
+            lower, upper = self._bounds(operands)
+            rows.append(torch.where(lower == -torch.inf, -1, lower - y))
+            rows.append(torch.where(upper == torch.inf, -1, y - upper))
+        return torch.cat(rows)
+
+    def _bounds(self, operands: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        like = operands[0]
+        name = type(self.node).__name__
+        return flatten_bounds(self.call("bounds", operands), self.output_shapes, like, name)
+
+    def vectorize(
         self,
         function: Any,
         ranks: tuple[int, ...],
         tensors: tuple[Tensor, ...],
         operands: Sequence[Tensor],
     ) -> Tensor:
+        """``function(*tensors, *operands)`` of one problem, mapped over the batch."""
         result: Tensor = vectorize(function, (*ranks, *self.core_ranks), (*tensors, *operands))
         return result
 
@@ -243,7 +289,7 @@ class Problem:
             value = self.call("starting_point", operands)
             return self.join((value,) if isinstance(value, Tensor) else value)
 
-        point = self._vectorize(single, (), (), operands)
+        point = self.vectorize(single, (), (), operands)
         return point.expand(*batch, self.num_variables).clone()
 
     def generic_point(self, operands: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from torch import Tensor
 
-__all__ = ["Solution", "SolverResult", "Status"]
+__all__ = ["Solution", "SolvedProblem", "SolverResult", "Status"]
 
 
 class Status(IntEnum):
@@ -18,6 +18,8 @@ class Status(IntEnum):
     STALLED = 2
     NOT_STATIONARY = 3
     NOT_FINITE = 4
+    INFEASIBLE = 5
+    UNBOUNDED = 6
 
     @property
     def remedy(self) -> str:
@@ -43,6 +45,14 @@ _REMEDIES = {
         "NaN or infinity in the inputs, the objective or its derivatives: check the inputs, or define "
         "`starting_point` inside the domain of the objective"
     ),
+    Status.INFEASIBLE: (
+        "no point near the last iterate satisfies the constraints: relax them, or make the violation part "
+        "of the objective; for constraints that are not convex, define `starting_point` elsewhere"
+    ),
+    Status.UNBOUNDED: (
+        "the objective decreases without end on the feasible set: bound the variables, or add a proximal "
+        "term to the objective"
+    ),
 }
 
 
@@ -52,7 +62,8 @@ class SolverResult:
 
     Attributes:
         y: solution vectors ``(*batch, m)``.
-        multipliers: ``(*batch, p)``, or None if the solver has none.
+        multipliers: μ = (λ, ν), ``(*batch, p + q)``, rows as in :meth:`ddn.problem.Problem.constraints`;
+            None if the solver has none.
         status: integers of :class:`Status`, ``(*batch,)``.
         iterations: ``(*batch,)``.
     """
@@ -64,6 +75,35 @@ class SolverResult:
 
 
 @dataclass(frozen=True)
+class SolvedProblem:
+    """What a gradient hands to the node: vectors as solvers see them, y and μ differentiable.
+
+    Attributes:
+        y: ``(*batch, m)``.
+        multipliers: μ = (λ, ν), ``(*batch, p + q)``.
+        active: inequalities held at equality, ``(*batch, q)``.
+        weakly_active: those of them whose multiplier vanishes, ``(*batch, q)``.
+        status: integers of :class:`Status`, ``(*batch,)``.
+        iterations: ``(*batch,)``.
+        stationarity: relative residual of ∇_y L = 0, ``(*batch,)``.
+        primal_feasibility: of h = 0 and g ≤ 0.
+        dual_feasibility: of ν ≥ 0.
+        complementarity: of ν_i = 0 or g_i = 0.
+    """
+
+    y: Tensor
+    multipliers: Tensor
+    active: Tensor
+    weakly_active: Tensor
+    status: Tensor
+    iterations: Tensor
+    stationarity: Tensor
+    primal_feasibility: Tensor
+    dual_feasibility: Tensor
+    complementarity: Tensor
+
+
+@dataclass(frozen=True)
 class Solution:
     """Solution of a batch of problems, with the sign convention L = f + λᵀh + νᵀg.
 
@@ -72,20 +112,33 @@ class Solution:
     Attributes:
         y: ``(*batch, *core)``, or a tuple with one tensor per solution block.
         equality_multipliers: λ, ``(*batch, p)``, in the order in which ``equality`` states them.
-        inequality_multipliers: ν, ``(*batch, q)``; None for a node without inequalities.
+        inequality_multipliers: ν ≥ 0, ``(*batch, q)``, in the order in which ``inequality`` states them;
+            None for a node without.
+        lower_multipliers: of the lower bounds, shaped like y; None for a node without ``bounds``.
+        upper_multipliers: of the upper bounds, likewise.
+        active: inequalities held at equality in the derivative, ``(*batch, q)``: those of ``inequality``,
+            then, for a node with bounds, all lower and all upper bounds; None for a node without any.
+        weakly_active: those of them whose multiplier and slack both vanish: the solution has a kink, and
+            its derivative is one-sided.
         status: integers of :class:`Status`, ``(*batch,)``.
         iterations: iterations of the solver, ``(*batch,)``; zero for a closed form.
         stationarity: ‖∇_y L‖_∞ relative to the size of its terms, ``(*batch,)``.
-        feasibility: ‖h‖_∞ relative to the size of its terms, ``(*batch,)``.
+        feasibility: of h = 0 and g ≤ 0, relative to the size of their terms, ``(*batch,)``.
+        complementarity: the largest min(ν_i, −g_i), both relative, ``(*batch,)``.
     """
 
     y: Tensor | tuple[Tensor, ...]
     equality_multipliers: Tensor
     inequality_multipliers: Tensor | None
+    lower_multipliers: Tensor | tuple[Tensor, ...] | None
+    upper_multipliers: Tensor | tuple[Tensor, ...] | None
+    active: Tensor | None
+    weakly_active: Tensor | None
     status: Tensor
     iterations: Tensor
     stationarity: Tensor
     feasibility: Tensor
+    complementarity: Tensor
 
     @property
     def converged(self) -> Tensor:

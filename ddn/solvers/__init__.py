@@ -1,7 +1,8 @@
 """Solvers: objects that find the solution of a batch of problems. Options are visible fields."""
 
 from ddn.solvers.base import NodeSolve, Solver
+from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
 from ddn.solvers.pymanopt import Pymanopt
 
-__all__ = ["Newton", "NodeSolve", "Pymanopt", "Solver"]
+__all__ = ["InteriorPoint", "Newton", "NodeSolve", "Pymanopt", "Solver"]

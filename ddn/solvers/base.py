@@ -13,7 +13,7 @@ from ddn.errors import ShapeError
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 
-__all__ = ["NodeSolve", "Solver"]
+__all__ = ["GivenPoint", "NodeSolve", "Solver"]
 
 
 class Solver(Protocol):
@@ -42,6 +42,28 @@ class NodeSolve:
         blocks = as_blocks(value)
         check_blocks(problem, blocks, batch, name)
         y = problem.join(blocks)
+        status = torch.full(batch, int(Status.CONVERGED), device=y.device)
+        return SolverResult(y, None, status, torch.zeros_like(status))
+
+
+@dataclass(frozen=True)
+class GivenPoint:
+    """Returns a point that is given, whatever the problem: what is wrong with it is for others to say.
+
+    Attributes:
+        y: solution block ``(*batch, *core)``, or a tuple of them.
+    """
+
+    y: Tensor | Sequence[Tensor]
+
+    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
+        """The given point."""
+        batch = problem.batch_shape(operands)
+        blocks = [
+            block.detach().to(operands[0]).expand(*batch, *shape)
+            for block, shape in zip(as_blocks(self.y), problem.output_shapes, strict=True)
+        ]
+        y = problem.join(blocks).contiguous()
         status = torch.full(batch, int(Status.CONVERGED), device=y.device)
         return SolverResult(y, None, status, torch.zeros_like(status))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddn.kkt import assemble
+from ddn.kkt.dense import assemble
 from ddn.linear_solve import equilibrate, factorize
 
 __all__ = ["inertia_corrected_step"]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.kkt import least_squares_multipliers
+from ddn.errors import SignatureError
+from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import solve_symmetric
+from ddn.multipliers import least_squares_multipliers
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 from ddn.solvers.inertia import inertia_corrected_step
@@ -48,10 +50,15 @@ class Newton:
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """Solve the batch, without derivatives."""
+        if problem.has_inequality:
+            raise SignatureError(
+                f"{type(problem.node).__name__} states inequalities or bounds, which Newton does not "
+                "treat: use solver=ddn.solvers.InteriorPoint(), or none to get it by default."
+            )
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
         y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
-        floor = torch.finfo(y.dtype).eps ** 0.5 * _gradient(problem, y, flat).abs().amax(-1)
+        floor = torch.finfo(y.dtype).eps ** 0.5 * problem.gradient(y, flat).abs().amax(-1)
         extent = y.abs().amax(-1)
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
@@ -92,7 +99,8 @@ class Newton:
         eps = torch.finfo(y.dtype).eps
         tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
         point = _Point.at(problem, y, operands)
-        hessian, _ = problem.kkt_blocks(y, point.multipliers, operands)
+        no_inequality = torch.zeros_like(y[..., :0], dtype=torch.bool)
+        hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
         scale = _Scale.at(point, hessian, floor)
         error = scale.error(point)
         direction, correction, convex = inertia_corrected_step(
@@ -174,7 +182,7 @@ class _Point:
 
     @classmethod
     def at(cls, problem: Problem, y: Tensor, operands: list[Tensor]) -> _Point:
-        gradient = _gradient(problem, y, operands)
+        gradient = problem.gradient(y, operands)
         jacobian = problem.constraint_jacobian(y, operands)
         multipliers = least_squares_multipliers(gradient, jacobian)
         return cls(y, gradient, problem.equality(y, operands), jacobian, multipliers)
@@ -241,11 +249,6 @@ class _Scale:
 
 def _ratio(value: Tensor, size: Tensor) -> Tensor:
     return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
-
-
-def _gradient(problem: Problem, y: Tensor, operands: list[Tensor]) -> Tensor:
-    gradient: Tensor = torch.func.grad(lambda y: problem.objective(y, operands).sum())(y)
-    return gradient
 
 
 def _normal_step(jacobian: Tensor, constraint: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Check = Callable[[Subject], str]
 _CHECKS: dict[str, Check] = {
     "solution is stationary and feasible": optimality.check_stationarity,
     "solution is a local minimum": optimality.check_curvature,
-    "no other solver finds a better one": optimality.check_against_newton,
+    "no other solver finds a better one": optimality.check_against_solver,
     "gradient (finite differences, reverse and forward mode)": derivatives.check_first_order,
     "second derivatives (finite differences, all modes)": derivatives.check_second_order,
     "closed-form vjp agrees with the engine": derivatives.check_against_engine,

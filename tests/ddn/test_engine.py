@@ -8,8 +8,8 @@ from torch import nn
 
 import ddn
 from ddn import Status
-from ddn.engine import acceptable_residual
 from ddn.errors import ShapeError, SignatureError, SolveError, UndeclaredTensorError
+from ddn.optimality import acceptable_residual
 from tests.ddn.problems import Affine, Entropy, make_node, softmax
 
 
@@ -99,15 +99,6 @@ def test_solve_of_wrong_shape(solve, found, device, dtype):
 def test_objective_that_is_not_scalar(objective, found, device, dtype):
     with pytest.raises(SignatureError, match=rf"must return a scalar .*{found}"):
         make_node("(n)->(n)", objective)(torch.zeros(4, 3, device=device, dtype=dtype))
-
-
-def test_inequality_is_refused():
-    class Bounded(Entropy):
-        def inequality(self, x, y):
-            return -y
-
-    with pytest.raises(SignatureError, match="defines `inequality`"):
-        Bounded()(torch.zeros(3))
 
 
 class Closure(ddn.DeclarativeNode):

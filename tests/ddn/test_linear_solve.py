@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddn.kkt import least_squares_multipliers
 from ddn.linear_solve import equilibrate, factorize, solve_symmetric
+from ddn.multipliers import least_squares_multipliers
 
 
 def relative(actual, expected):

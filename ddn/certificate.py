@@ -1,0 +1,275 @@
+"""When is a gradient to be trusted? The hypotheses of the implicit function theorem, measured.
+
+The derivative of a solution exists and is what the KKT system says if the point is a solution (stationary
+and feasible, with multipliers of the right sign), the gradients of the active constraints are linearly
+independent (LICQ), the Hessian of the Lagrangian is positive definite on their null space (second-order
+sufficiency), and no constraint is weakly active (strict complementarity): Fiacco (1976), Theorem 2.1. The
+condition number says how many digits are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ddn.engine import VerifiedSolution
+from ddn.errors import DeclarativeNodeError
+from ddn.failure import format_indices
+from ddn.kkt.dense import assemble
+from ddn.kkt.system import KKTSolver, KKTSystem, ReducedSystem
+from ddn.lagrangian import Lagrangian
+from ddn.linear_solve import equilibrate
+from ddn.problem import Problem, generic_vector
+from ddn.solution import Status
+
+__all__ = ["Certificate", "certify"]
+
+# Above this, the dense matrices of one problem would not fit any memory worth the name.
+_MAX_SIZE = 8000
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What decides whether the gradient of each problem can be trusted; ``print`` it to read it.
+
+    All fields are ``(*batch,)``; residuals are relative (:mod:`ddn.optimality`), and everything else
+    is of the equilibrated system, so that no field depends on units.
+
+    Attributes:
+        status: of the solve, integers of :class:`ddn.Status`.
+        stationarity: residual of ∇_y L = 0.
+        primal_feasibility: residual of h = 0 and g ≤ 0.
+        dual_feasibility: residual of ν ≥ 0.
+        complementarity: residual of ν_i = 0 or g_i = 0.
+        linear_residual: of the linear solve for a generic cotangent; infinite where it failed.
+        num_active: constraints that are held: equalities and active inequalities.
+        num_weakly_active: inequalities whose multiplier and slack both vanish.
+        rank: of the Jacobian of the active constraints.
+        curvature: smallest eigenvalue of the Hessian of L on the null space of that Jacobian, relative
+            to the size of the Hessian; infinite where the constraints leave nothing free.
+        condition: condition number of the KKT matrix, infinite where it is singular.
+        name: of the node.
+    """
+
+    status: Tensor
+    stationarity: Tensor
+    primal_feasibility: Tensor
+    dual_feasibility: Tensor
+    complementarity: Tensor
+    linear_residual: Tensor
+    num_active: Tensor
+    num_weakly_active: Tensor
+    rank: Tensor
+    curvature: Tensor
+    condition: Tensor
+    name: str
+
+    @property
+    def optimal(self) -> Tensor:
+        """Stationary, with multipliers of the right sign, complementary to the slacks."""
+        residual = torch.stack([self.stationarity, self.dual_feasibility, self.complementarity])
+        return (residual <= self._accurate).all(0) & (self.status == Status.CONVERGED)
+
+    @property
+    def feasible(self) -> Tensor:
+        """All constraints hold."""
+        return self.primal_feasibility <= self._accurate
+
+    @property
+    def independent_constraints(self) -> Tensor:
+        """The gradients of the active constraints are linearly independent (LICQ)."""
+        return self.rank == self.num_active
+
+    @property
+    def strict_minimum(self) -> Tensor:
+        """Second-order sufficiency: the curvature of L is positive in all free directions."""
+        return self.curvature > self._negligible
+
+    @property
+    def strictly_complementary(self) -> Tensor:
+        """No constraint is weakly active: the solution has no kink here."""
+        return self.num_weakly_active == 0
+
+    @property
+    def well_conditioned(self) -> Tensor:
+        """At least half of the digits of the dtype are left in the gradient."""
+        return (self.condition <= 1 / self._negligible) & (self.linear_residual <= self._accurate)
+
+    @property
+    def trustworthy(self) -> Tensor:
+        """All of the above: the gradient is the derivative of the solution."""
+        result = torch.ones_like(self.status, dtype=torch.bool)
+        for flag, _ in _FLAGS.values():
+            result = result & flag(self)
+        return result
+
+    def __str__(self) -> str:
+        count = self.status.numel()
+        good = int(self.trustworthy.sum())
+        lines = [
+            f"Certificate of {self.name}: the gradient can be trusted in {good} of {count} problem(s)"
+        ]
+        for title, (flag, advice) in _FLAGS.items():
+            missing = ~flag(self)
+            if bool(missing.any()):
+                lines += [f"  NOT {title}: {format_indices(missing)}", f"      {advice}"]
+        width = max(len(field.name) for field in fields(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                lines.append(f"  {field.name:{width}}  {_range(field.name, value)}")
+        return "\n".join(lines)
+
+    @property
+    def _accurate(self) -> float:
+        return float(torch.finfo(self.stationarity.dtype).eps ** 0.375)
+
+    @property
+    def _negligible(self) -> float:
+        return float(torch.finfo(self.stationarity.dtype).eps ** 0.5)
+
+
+_FLAGS: dict[str, tuple[Callable[[Certificate], Tensor], str]] = {
+    "optimal": (
+        lambda c: c.optimal,
+        "The point is no solution: its gradient is that of something else. See `status`; tighten the "
+        "solver, or start it elsewhere.",
+    ),
+    "feasible": (
+        lambda c: c.feasible,
+        "The point violates its constraints: there may be no feasible point.",
+    ),
+    "independent constraints (LICQ)": (
+        lambda c: c.independent_constraints,
+        "Active constraints repeat each other: multipliers are not unique, and the solution may jump when "
+        "they move apart. State every constraint once (ddn.symmetric for symmetric matrices).",
+    ),
+    "strict minimum": (
+        lambda c: c.strict_minimum,
+        "The objective is flat or falls in some free direction: the solution is not unique, or no minimum. "
+        "Add a proximal term.",
+    ),
+    "strictly complementary": (
+        lambda c: c.strictly_complementary,
+        "Weakly active constraints: the solution has a kink here, and the gradient is one-sided. "
+        "ddn.ImplicitGradient(smoothing=...) gives a smooth one.",
+    ),
+    "well conditioned": (
+        lambda c: c.well_conditioned,
+        "Less than half of the digits of the gradient can be trusted. Use float64, or rescale the problem.",
+    ),
+}
+
+
+def _range(name: str, value: Tensor) -> str:
+    if name == "status":
+        return ", ".join(sorted({Status(code).name for code in value.flatten().tolist()}))
+    low, high = float(value.min()), float(value.max())
+    if not value.is_floating_point():
+        return f"{int(low)}" if low == high else f"{int(low)} … {int(high)}"
+    return f"{low:.1e}" if low == high else f"{low:.1e} … {high:.1e}"
+
+
+@torch.no_grad()
+def certify(
+    problem: Problem, found: VerifiedSolution, operands: list[Tensor], linear_solver: KKTSolver
+) -> Certificate:
+    """Measure the hypotheses of the implicit function theorem at a point.
+
+    Raises:
+        DeclarativeNodeError: if a dense matrix of the problem's size is out of reach.
+    """
+    m = problem.num_variables
+    if m > _MAX_SIZE:
+        raise DeclarativeNodeError(
+            f"{type(problem.node).__name__}: a certificate needs eigenvalues of dense matrices, which for "
+            f"{m} variables are out of reach (limit {_MAX_SIZE}). Certify a smaller problem of the same "
+            "kind; residuals and status are in node.solution(...)."
+        )
+    y, multipliers, optimality = found.y, found.multipliers, found.optimality
+    system = KKTSystem(Lagrangian(problem), y, multipliers, optimality.active, operands)
+    reduced = system.reduced()
+    finite = reduced.hessian.isfinite().flatten(-2).all(-1)
+    finite = finite & reduced.jacobian.isfinite().flatten(-2).all(-1)
+    rank, curvature, condition = _spectra(reduced, finite, _reference_curvature(system))
+    return Certificate(
+        status=found.status,
+        stationarity=optimality.stationarity,
+        primal_feasibility=optimality.primal_feasibility,
+        dual_feasibility=optimality.dual_feasibility,
+        complementarity=optimality.complementarity,
+        linear_residual=_linear_residual(system, linear_solver, finite),
+        num_active=(~reduced.padding).sum(-1),
+        num_weakly_active=optimality.weakly_active.sum(-1),
+        rank=rank,
+        curvature=curvature,
+        condition=condition,
+        name=type(problem.node).__name__,
+    )
+
+
+def _spectra(
+    reduced: ReducedSystem, finite: Tensor, reference: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rank, curvature and condition of the equilibrated system, ``(*batch,)`` each."""
+    where = finite[..., None, None]
+    hessian = torch.where(where, reduced.hessian, 0)
+    jacobian = torch.where(where, reduced.jacobian, 0)
+    m, k = hessian.shape[-1], jacobian.shape[-2]
+    eps = torch.finfo(hessian.dtype).eps
+    matrix = assemble(hessian, jacobian, reduced.padding.to(hessian.dtype))
+    scale = equilibrate(matrix)
+    left, right = scale[..., :m].unsqueeze(-1), scale[..., m:].unsqueeze(-1)
+    jacobian = right * jacobian * left.mT
+    flat = hessian.abs().amax((-2, -1)) <= eps**0.5 * reference
+    hessian = left * hessian * left.mT
+
+    _, values, vectors = torch.linalg.svd(jacobian, full_matrices=True)
+    largest = values.amax(-1, keepdim=True) if k else values
+    rank = (values > eps**0.5 * largest).sum(-1)
+    # Directions in the range of Jᵀ are lifted out of the way; what is left is the reduced Hessian.
+    free = torch.arange(m, device=rank.device) >= rank.unsqueeze(-1)
+    both = free.unsqueeze(-1) & free.unsqueeze(-2)
+    projected = torch.where(both, vectors @ hessian @ vectors.mT, 0)
+    size = hessian.abs().amax((-2, -1))
+    lifted = torch.diag_embed((~free).to(hessian.dtype))
+    # Twice the largest possible eigenvalue lies above the whole spectrum.
+    above = 2 * m * torch.where(size > 0, size, 1)
+    smallest = torch.linalg.eigvalsh(projected + above[..., None, None] * lifted)[..., 0]
+    curvature = torch.where(size > 0, smallest / torch.where(size > 0, size, 1), 0)
+    curvature = torch.where(flat, curvature.clamp_max(0), curvature)
+    curvature = torch.where(rank == m, torch.inf, curvature)
+
+    eigenvalues = torch.linalg.eigvalsh(scale.unsqueeze(-1) * matrix * scale.unsqueeze(-2)).abs()
+    condition = eigenvalues.amax(-1) / eigenvalues.amin(-1)
+    condition = torch.where(condition * eps * (m + k) >= 1, torch.inf, condition)
+    curvature = torch.where(finite, curvature, torch.nan)
+    condition = torch.where(finite, condition, torch.inf)
+    return torch.where(finite, rank, -1), curvature, condition
+
+
+def _reference_curvature(system: KKTSystem) -> Tensor:
+    """Size of the Hessian of L at the starting point: what counts as flat is small against it."""
+    problem, operands = system.lagrangian.problem, system.operands
+    start = problem.starting_point(operands)
+    direction = (generic_vector(start).expand_as(start), torch.zeros_like(system.multipliers))
+    curvature, _ = system.lagrangian.kkt_product(
+        start, system.multipliers, system.active, operands, direction
+    )
+    return curvature.abs().amax(-1).nan_to_num(0, 0, 0)
+
+
+def _linear_residual(system: KKTSystem, linear_solver: KKTSolver, finite: Tensor) -> Tensor:
+    """Residual of K (u, s) = (v, 0) for a generic v, relative to the size of its terms."""
+    right = generic_vector(system.y).expand_as(system.y)
+    zeros = torch.zeros_like(system.multipliers)
+    u, s, failed = linear_solver.factorize(system).solve(right, zeros)
+    first, second = system.product(u, s)
+    error = torch.cat([first - right, second], -1).abs().amax(-1)
+    # K u and Jᵀ s cancel: each is part of the size.
+    alone, _ = system.product(u, torch.zeros_like(s))
+    size = torch.maximum(alone.abs().amax(-1), right.abs().amax(-1))
+    return torch.where(failed | ~finite, torch.inf, (error / size).nan_to_num(torch.inf))

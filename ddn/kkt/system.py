@@ -1,0 +1,199 @@
+"""The KKT system of a batch of problems, and what solves it.
+
+    K (u, s) = (r_y, r_μ),        K = [[H, Jᵀ], [J, −C]],
+
+symmetric and in general indefinite, as :mod:`ddn.lagrangian` defines it. A linear solver turns a
+:class:`KKTSystem` into a :class:`KKTFactorization`, which serves any number of right sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddn.lagrangian import Lagrangian
+
+__all__ = ["KKTFactorization", "KKTSolver", "KKTSystem", "ReducedSystem"]
+
+
+class KKTFactorization(Protocol):
+    """What a linear solver prepares once for a system.
+
+    Attributes:
+        failure: cause and remedy where no solution was found, in words.
+    """
+
+    failure: str
+
+    def solve(self, right_y: Tensor, right_multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """K⁻¹ applied to a right side.
+
+        Args:
+            right_y: r_y, ``(*extra, *batch, m)``; leading dimensions that the system does not have
+                are further right sides.
+            right_multipliers: r_μ, ``(*extra, *batch, p + q)``.
+
+        Returns:
+            u and s, shapes as the right side, and a mask ``(*extra, *batch)`` that is true where no
+            solution was found.
+        """
+
+
+class KKTSolver(Protocol):
+    """Solves KKT systems: the ``linear_solver`` of a gradient."""
+
+    def factorize(self, system: KKTSystem) -> KKTFactorization:
+        """Do once what all right sides share."""
+
+
+@dataclass(frozen=True)
+class KKTSystem:
+    """K at a point, as products and as blocks.
+
+    Attributes:
+        lagrangian: of the problem.
+        y: ``(*batch, m)``.
+        multipliers: μ = (λ, ν), ``(*batch, p + q)``.
+        active: the active set among inequality rows, booleans ``(*batch, q)``.
+        operands: inputs and captured tensors, batch dimensions broadcast to ``*batch``.
+    """
+
+    lagrangian: Lagrangian
+    y: Tensor
+    multipliers: Tensor
+    active: Tensor
+    operands: Sequence[Tensor]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """``*batch``."""
+        return self.y.shape[:-1]
+
+    @property
+    def num_variables(self) -> int:
+        """m."""
+        return self.y.shape[-1]
+
+    @property
+    def num_constraints(self) -> int:
+        """p + q, bounds included."""
+        return self.multipliers.shape[-1]
+
+    def product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """K (u, s); the direction may have more leading dimensions than the point."""
+        batch = torch.broadcast_shapes(self.y.shape[:-1], u.shape[:-1])
+        y = self.y.expand(*batch, self.num_variables)
+        multipliers = self.multipliers.expand(*batch, self.num_constraints)
+        active = self.active.expand(*batch, self.active.shape[-1])
+        return self.lagrangian.kkt_product(
+            y, multipliers, active, self.operands, (u.expand_as(y), s.expand_as(multipliers))
+        )
+
+    @cached_property
+    def corner(self) -> Tensor:
+        """Diagonal of C, ``(*batch, p + q)``: zero for equality rows and active rows."""
+        q = self.active.shape[-1]
+        result = torch.zeros_like(self.multipliers)
+        if q and self.lagrangian.barrier:
+            result[..., -q:] = self.lagrangian.barrier / self.multipliers[..., -q:].square()
+        elif q:
+            result[..., -q:] = (~self.active).to(result.dtype)
+        return result
+
+    @cached_property
+    def row_weight(self) -> Tensor:
+        """1 for rows that are part of J, 0 for inactive ones, ``(*batch, p + q)``."""
+        q = self.active.shape[-1]
+        result = torch.ones_like(self.multipliers)
+        if q and not self.lagrangian.barrier:
+            result[..., -q:] = self.active.to(result.dtype)
+        return result
+
+    def hessian(self) -> Tensor:
+        """H, ``(*batch, m, m)``."""
+        return self.lagrangian.hessian(self.y, self.multipliers, self.active, self.operands)
+
+    def jacobian(self) -> Tensor:
+        """J, ``(*batch, p + q, m)``, with rows of zeros where inactive."""
+        jacobian = self.lagrangian.problem.constraint_jacobian(self.y, self.operands)
+        if not self.active.shape[-1]:
+            return jacobian
+        # Not a product with the weight: what is inactive may be infinite.
+        return torch.where(self.row_weight.unsqueeze(-1) > 0, jacobian, 0)
+
+    def reduced(self) -> ReducedSystem:
+        """The dense system without rows that can be eliminated; see :class:`ReducedSystem`."""
+        return ReducedSystem.of(self.hessian(), self.jacobian(), self.corner)
+
+
+@dataclass(frozen=True)
+class ReducedSystem:
+    """The rows with C > 0 eliminated, the others gathered:
+
+        [[H + J₁ᵀ C₁⁻¹ J₁, A ᵀ], [A, 0]],        s₁ = C₁⁻¹ (J₁ u − r₁).
+
+    Problems of a batch may keep different numbers of rows: shorter ones are filled up with rows of
+    zeros, which :attr:`padding` marks.
+
+    Attributes:
+        hessian: H + J₁ᵀ C₁⁻¹ J₁, ``(*batch, m, m)``.
+        jacobian: A, the rows that stay, ``(*batch, k, m)``.
+        rows: their positions among all rows, ``(*batch, k)``.
+        padding: true where a row is only there to fill up, ``(*batch, k)``.
+        full_jacobian: J, ``(*batch, p + q, m)``.
+        corner: diagonal of C, ``(*batch, p + q)``.
+    """
+
+    hessian: Tensor
+    jacobian: Tensor
+    rows: Tensor
+    padding: Tensor
+    full_jacobian: Tensor
+    corner: Tensor
+
+    @classmethod
+    def of(cls, hessian: Tensor, jacobian: Tensor, corner: Tensor) -> ReducedSystem:
+        """Eliminate and gather."""
+        eliminated = corner > 0
+        if not bool(eliminated.any()):
+            rows = torch.arange(corner.shape[-1], device=corner.device).expand(corner.shape)
+            return cls(hessian, jacobian, rows, eliminated, jacobian, corner)
+        weight = torch.where(eliminated, 1 / torch.where(eliminated, corner, 1), 0)
+        hessian = hessian + jacobian.mT @ (weight.unsqueeze(-1) * jacobian)
+        k = int((~eliminated).sum(-1).max())
+        # A stable sort puts the rows that stay first and keeps their order.
+        rows = eliminated.to(torch.int8).sort(dim=-1, stable=True).indices[..., :k]
+        padding = eliminated.gather(-1, rows)
+        kept = jacobian.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, jacobian.shape[-1]))
+        kept = torch.where(padding.unsqueeze(-1), 0, kept)
+        return cls(hessian, kept, rows, padding, jacobian, corner)
+
+    def reduce_right_side(
+        self, right_y: Tensor, right_multipliers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Right side of the reduced system, ``(*extra, *batch, m)`` and ``(*extra, *batch, k)``."""
+        if self.rows.shape == self.corner.shape:
+            return right_y, right_multipliers
+        eliminated = self.corner > 0
+        known = torch.where(
+            eliminated, right_multipliers / torch.where(eliminated, self.corner, 1), 0
+        )
+        right_y = right_y + (known.unsqueeze(-2) @ self.full_jacobian).squeeze(-2)
+        rows = self.rows.expand(*right_multipliers.shape[:-1], self.rows.shape[-1])
+        return right_y, torch.where(self.padding, 0, right_multipliers.gather(-1, rows))
+
+    def expand_solution(self, u: Tensor, kept: Tensor, right_multipliers: Tensor) -> Tensor:
+        """s ``(*extra, *batch, p + q)`` from u and the multipliers of the rows that stay."""
+        if self.rows.shape == self.corner.shape:
+            return kept
+        eliminated = self.corner > 0
+        change = (self.full_jacobian @ u.unsqueeze(-1)).squeeze(-1) - right_multipliers
+        s = change / torch.where(eliminated, self.corner, 1)
+        rows = self.rows.expand(*kept.shape)
+        current = s.gather(-1, rows)
+        return s.scatter(-1, rows, torch.where(self.padding, current, kept))

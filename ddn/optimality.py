@@ -1,0 +1,200 @@
+"""How well a point satisfies the optimality conditions, and which inequalities are active there.
+
+Every residual is relative to the size of the terms that cancel in it, so that no result depends on units:
+
+* stationarity, ‖∇_y L‖_∞, to the terms ∇f, Jᵀμ and a curvature term H e;
+* h to A e, with e the solution under generic factors (so that A y = 0 is not mistaken for a small
+  scale);
+* a slack −g_i to ‖∇g_i‖ times the length of y, and a multiplier ν_i to ‖∇f‖/‖∇g_i‖.
+
+With slacks and multipliers on one scale, an inequality is *active* if its multiplier is larger than its
+slack, *inactive* if it is smaller, and *weakly active* if both vanish: the solution has a kink there. A
+test of the slack alone would take a constraint that is merely near for an active one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddn.lagrangian import Lagrangian
+from ddn.problem import Problem, generic_vector
+
+__all__ = ["Optimality", "Scales", "acceptable_residual"]
+
+# Probes that estimate row norms of J: Σ (J z)² over random signs z has the right expectation.
+_NUM_PROBES = 3
+# Multiplier and slack vanish together up to this many times the accuracy of the solution.
+_WEAK_MARGIN = 10.0
+
+
+def acceptable_residual(dtype: torch.dtype) -> float:
+    """Largest relative residual of the optimality conditions that counts as solved.
+
+    ε^(1/4), 1.2e-4 in float64: loose enough for first-order solvers, tight enough to tell a solution
+    from a point that is none. The solvers of this package reach far smaller residuals.
+    """
+    return float(torch.finfo(dtype).eps ** 0.25)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Sizes of the terms of the optimality conditions at a point.
+
+    Attributes:
+        gradient: ∇f, ``(*batch, m)``.
+        length: of y, ``(*batch,)``: the distance over which slacks count.
+        terms: size of ∇f and of what else is known to cancel in ∇_y L, ``(*batch,)``.
+        row_norms: estimates of ‖∇g_i‖ of the inequality rows, ``(*batch, q)``.
+        constraint: value of all rows (h, g), ``(*batch, p + q)``.
+    """
+
+    gradient: Tensor
+    length: Tensor
+    terms: Tensor
+    row_norms: Tensor
+    constraint: Tensor
+
+    @classmethod
+    def at(cls, problem: Problem, y: Tensor, operands: Sequence[Tensor]) -> Scales:
+        """Measure at y."""
+        gradient = problem.gradient(y, operands)
+        start = problem.starting_point(operands)
+        # A solution near zero has no scale of its own: the gradient at the starting point lends one.
+        eps = torch.finfo(y.dtype).eps
+        initial = problem.gradient(start, operands)
+        floor = eps**0.5 * largest(initial).nan_to_num(0, 0, 0)
+        terms = torch.maximum(largest(gradient), floor)
+        constraint = problem.constraints(y, operands)
+        if not problem.has_inequality:
+            empty = y.new_zeros(*y.shape[:-1], 0)
+            return cls(gradient, largest(y), terms, empty, constraint)
+        q = problem.num_inequalities(y, operands)
+        nothing = torch.zeros_like(constraint)
+        active = torch.ones_like(constraint[..., constraint.shape[-1] - q :], dtype=torch.bool)
+        lagrangian = Lagrangian(problem)
+        squares = torch.zeros_like(active, dtype=y.dtype)
+        curvature = torch.zeros_like(terms)
+        for probe in range(_NUM_PROBES):
+            hessian_part, rows = lagrangian.kkt_product(
+                y, nothing, active, operands, (_signs(y, probe), nothing)
+            )
+            squares = squares + rows[..., rows.shape[-1] - q :].square() / _NUM_PROBES
+            curvature = torch.maximum(curvature, largest(hessian_part))
+        # Where curvature sets a length (∇f is as large as H times it) that of y = 0 is known, too.
+        natural = torch.where(curvature > 0, largest(gradient) / curvature, 0)
+        extent = torch.maximum(largest(y), largest(start))
+        length = torch.maximum(largest(y), torch.minimum(natural, extent))
+        length = torch.where(length > 0, length, extent)
+        return cls(gradient, length, terms, squares.sqrt(), constraint)
+
+    def relative_slack(self) -> Tensor:
+        """max(−g_i, 0) on its scale, ``(*batch, q)``."""
+        return relative_to((-self._inequality()).clamp_min(0), self._row_length())
+
+    def relative_violation(self) -> Tensor:
+        """max(g_i, 0) on its scale, ``(*batch, q)``; at most about 1."""
+        value = self._inequality().clamp_min(0)
+        return relative_to(value, torch.maximum(self._row_length(), value))
+
+    def _inequality(self) -> Tensor:
+        return self.constraint[..., self.constraint.shape[-1] - self.row_norms.shape[-1] :]
+
+    def _row_length(self) -> Tensor:
+        return self.row_norms * self.length.unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class Optimality:
+    """Residuals of the optimality conditions, ``(*batch,)`` each, and the active set.
+
+    Attributes:
+        stationarity: ‖∇_y L‖_∞.
+        primal_feasibility: ‖h‖_∞, and the largest positive g_i.
+        dual_feasibility: the largest −ν_i.
+        complementarity: the largest min(ν_i, −g_i).
+        active: inequalities that are held at equality, weakly active ones included, ``(*batch, q)``.
+        weakly_active: those whose multiplier and slack both vanish, ``(*batch, q)``.
+    """
+
+    stationarity: Tensor
+    primal_feasibility: Tensor
+    dual_feasibility: Tensor
+    complementarity: Tensor
+    active: Tensor
+    weakly_active: Tensor
+
+    @classmethod
+    def at(
+        cls,
+        problem: Problem,
+        y: Tensor,
+        multipliers: Tensor,
+        operands: Sequence[Tensor],
+        scales: Scales,
+    ) -> Optimality:
+        """Measure at (y, μ)."""
+        q = scales.row_norms.shape[-1]
+        p = multipliers.shape[-1] - q
+        lagrangian = Lagrangian(problem)
+        everything = torch.ones_like(multipliers[..., p:], dtype=torch.bool)
+        stationarity, _ = lagrangian.stationarity(y, multipliers, everything, operands)
+        curvature, tangent = lagrangian.kkt_product(
+            y,
+            multipliers,
+            everything,
+            operands,
+            (y * generic_vector(y), torch.zeros_like(multipliers)),
+        )
+        others = stationarity - scales.gradient
+        terms = torch.stack([scales.terms, largest(others), largest(curvature)]).amax(0)
+        h = scales.constraint[..., :p]
+        equality = relative_to(largest(h), torch.maximum(largest(tangent[..., :p]), largest(h)))
+        slack, violation = scales.relative_slack(), scales.relative_violation()
+        nu = relative_to(multipliers[..., p:] * scales.row_norms, terms.unsqueeze(-1))
+        complementarity = torch.minimum(nu.abs(), slack)
+        accuracy = largest(torch.cat([complementarity, violation], -1))
+        weak = _WEAK_MARGIN * accuracy.clamp_min(torch.finfo(y.dtype).eps ** 0.5)
+        weakly_active = torch.maximum(nu.abs(), slack) <= weak.unsqueeze(-1)
+        return cls(
+            relative_to(largest(stationarity), terms),
+            torch.maximum(equality, largest(violation)),
+            largest((-nu).clamp_min(0)),
+            largest(complementarity),
+            weakly_active | (nu.abs() >= slack),
+            weakly_active,
+        )
+
+    @property
+    def residuals(self) -> Tensor:
+        """All four residuals, ``(4, *batch)``."""
+        return torch.stack(
+            [
+                self.stationarity,
+                self.primal_feasibility,
+                self.dual_feasibility,
+                self.complementarity,
+            ]
+        )
+
+
+def largest(vector: Tensor) -> Tensor:
+    """‖·‖_∞ over the last dimension, zero if that is empty."""
+    if vector.shape[-1] == 0:
+        return vector.new_zeros(vector.shape[:-1])
+    return vector.abs().amax(-1)
+
+
+def relative_to(value: Tensor, size: Tensor) -> Tensor:
+    """``value / size``, zero where the value is zero, and the value itself where there is no size."""
+    return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
+
+
+def _signs(like: Tensor, probe: int) -> Tensor:
+    """Signs without a pattern, the same on every call."""
+    index = torch.arange(like.shape[-1], device=like.device, dtype=torch.float64) + 1
+    fraction = (index * 0.7548776662466927 + (probe + 1) * 0.5698402909980532 * index.sqrt()).frac()
+    return torch.where(fraction < 0.5, -1.0, 1.0).to(like.dtype).expand_as(like)
