@@ -9,7 +9,7 @@ condition number says how many digits are left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -22,10 +22,11 @@ from ddn.kkt.dense import assemble
 from ddn.kkt.system import KKTSolver, KKTSystem, ReducedSystem
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import equilibrate
+from ddn.optimality import largest, relative_to
 from ddn.problem import Problem, generic_vector
 from ddn.solution import Status
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "certify", "require_feasible_size"]
 
 # Above this, the dense matrices of one problem would not fit any memory worth the name.
 _MAX_SIZE = 8000
@@ -173,15 +174,8 @@ def _range(name: str, value: Tensor) -> str:
     return f"{low:.1e}" if low == high else f"{low:.1e} … {high:.1e}"
 
 
-@torch.no_grad()
-def certify(
-    problem: Problem, found: VerifiedSolution, operands: list[Tensor], linear_solver: KKTSolver
-) -> Certificate:
-    """Measure the hypotheses of the implicit function theorem at a point.
-
-    Raises:
-        DeclarativeNodeError: if a dense matrix of the problem's size is out of reach.
-    """
+def require_feasible_size(problem: Problem) -> None:
+    """Raise DeclarativeNodeError if a dense matrix of the problem's size is out of reach."""
     m = problem.num_variables
     if m > _MAX_SIZE:
         raise DeclarativeNodeError(
@@ -189,6 +183,23 @@ def certify(
             f"{m} variables are out of reach (limit {_MAX_SIZE}). Certify a smaller problem of the same "
             "kind; residuals and status are in node.solution(...)."
         )
+
+
+@torch.no_grad()
+def certify(
+    problem: Problem,
+    found: VerifiedSolution,
+    operands: Sequence[Tensor],
+    linear_solver: KKTSolver,
+) -> Certificate:
+    """Measure the hypotheses of the implicit function theorem at a point.
+
+    Args:
+        problem: the problem of the node.
+        found: the point, as the engine has verified it.
+        operands: inputs and captured tensors.
+        linear_solver: of the gradient; its residual is measured.
+    """
     y, multipliers, optimality = found.y, found.multipliers, found.optimality
     system = KKTSystem(Lagrangian(problem), y, multipliers, optimality.active, operands)
     reduced = system.reduced()
@@ -201,7 +212,7 @@ def certify(
         primal_feasibility=optimality.primal_feasibility,
         dual_feasibility=optimality.dual_feasibility,
         complementarity=optimality.complementarity,
-        linear_residual=_linear_residual(system, linear_solver, finite),
+        linear_residual=_linear_residual(system, reduced.full_jacobian, linear_solver, finite),
         num_active=(~reduced.padding).sum(-1),
         num_weakly_active=optimality.weakly_active.sum(-1),
         rank=rank,
@@ -221,7 +232,7 @@ def _spectra(
     m, k = hessian.shape[-1], jacobian.shape[-2]
     eps = torch.finfo(hessian.dtype).eps
     matrix = assemble(hessian, jacobian, reduced.padding.to(hessian.dtype))
-    scale = equilibrate(matrix)
+    scale = equilibrate(matrix, m)
     left, right = scale[..., :m].unsqueeze(-1), scale[..., m:].unsqueeze(-1)
     jacobian = right * jacobian * left.mT
     flat = hessian.abs().amax((-2, -1)) <= eps**0.5 * reference
@@ -262,14 +273,18 @@ def _reference_curvature(system: KKTSystem) -> Tensor:
     return curvature.abs().amax(-1).nan_to_num(0, 0, 0)
 
 
-def _linear_residual(system: KKTSystem, linear_solver: KKTSolver, finite: Tensor) -> Tensor:
-    """Residual of K (u, s) = (v, 0) for a generic v, relative to the size of its terms."""
+def _linear_residual(
+    system: KKTSystem, jacobian: Tensor, linear_solver: KKTSolver, finite: Tensor
+) -> Tensor:
+    """Residual of K (u, s) = (v, 0) for a generic v, every row relative to the size of its terms."""
     right = generic_vector(system.y).expand_as(system.y)
     zeros = torch.zeros_like(system.multipliers)
     u, s, failed = linear_solver.factorize(system).solve(right, zeros)
     first, second = system.product(u, s)
-    error = torch.cat([first - right, second], -1).abs().amax(-1)
-    # K u and Jᵀ s cancel: each is part of the size.
-    alone, _ = system.product(u, torch.zeros_like(s))
-    size = torch.maximum(alone.abs().amax(-1), right.abs().amax(-1))
-    return torch.where(failed | ~finite, torch.inf, (error / size).nan_to_num(torch.inf))
+    # H u and Jᵀ s cancel: each is part of the size.
+    alone, _ = system.product(u, zeros)
+    size = torch.maximum(largest(alone), largest(right))
+    error = relative_to(largest(first - right), size)
+    terms = (jacobian.abs() @ u.abs().unsqueeze(-1)).squeeze(-1) + (system.corner * s).abs()
+    error = torch.maximum(error, largest(relative_to(second.abs(), terms)))
+    return torch.where(failed | ~finite, torch.inf, error.nan_to_num(torch.inf))

@@ -43,8 +43,8 @@ def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
             raise UndeclaredTensorError(
                 f"{type(problem.node).__name__}.{_stated(problem, name)} depends on a tensor that "
                 "requires grad (or is differentiated or mapped by a transform) but is neither an input nor a "
-                "parameter of the node, so that it would get no gradient. Add it to the signature and pass it as an "
-                "input, register it as an nn.Parameter, or use its .detach()."
+                "parameter of the node, so that it would get no gradient. Add it to the signature and "
+                "pass it as an input, register it as an nn.Parameter, or use its .detach()."
             )
 
 

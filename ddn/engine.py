@@ -225,11 +225,11 @@ def _with_batch(tensor: Tensor, core_rank: int, batch: torch.Size) -> Tensor:
 def _estimate_multipliers(
     problem: Problem, y: Tensor, operands: Sequence[Tensor], scales: Scales
 ) -> Tensor:
-    jacobian = problem.constraint_jacobian(y, operands)
+    jacobian = problem.stated_jacobian(y, operands)
     if not problem.has_inequality:
         return least_squares_multipliers(scales.gradient, jacobian)
     near = scales.relative_slack() <= acceptable_residual(y.dtype)
-    return nonnegative_multipliers(scales.gradient, jacobian, near)
+    return nonnegative_multipliers(scales.gradient, jacobian, near, problem.has_bounds)
 
 
 def _check_symmetry(problem: Problem, operands: Sequence[Tensor]) -> None:

@@ -76,10 +76,26 @@ def factorize(matrix: Tensor) -> SymmetricFactorization:
     return SymmetricFactorization(factors, pivots)
 
 
-def equilibrate(matrix: Tensor) -> Tensor:
-    """Diagonal scaling d ``(*batch, n)`` such that the rows of ``d_i K_ij d_j`` have size about 1."""
-    scale = torch.ones_like(matrix[..., 0])
-    magnitude = matrix.abs()
+def equilibrate(matrix: Tensor, num_variables: int | None = None) -> Tensor:
+    """Diagonal scaling d ``(*batch, n)`` such that the rows of ``d_i K_ij d_j`` have size about 1.
+
+    With the number m of variables, K = [[H, Jᵀ], [J, ·]] is also balanced between H and J: y in units of
+    √α and multipliers in units of 1/√α multiply H by α and leave J alone. Else, where constraints are
+    stated in large units, H would look as if it were zero.
+    """
+    scale = _sweep(matrix.abs(), torch.ones_like(matrix[..., 0]))
+    m = matrix.shape[-1] if num_variables is None else num_variables
+    if m == matrix.shape[-1] or m == 0:
+        return scale
+    scaled = matrix.abs() * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    upper, lower = scaled[..., :m, :m].amax((-2, -1)), scaled[..., m:, :m].amax((-2, -1))
+    both = (upper > 0) & (lower > 0)
+    balance = torch.where(both, lower / torch.where(both, upper, 1), 1).sqrt().unsqueeze(-1)
+    scale = torch.cat([scale[..., :m] * balance, scale[..., m:] / balance], -1)
+    return _sweep(matrix.abs(), scale)
+
+
+def _sweep(magnitude: Tensor, scale: Tensor) -> Tensor:
     for _ in range(_EQUILIBRATION_SWEEPS):
         rows = (magnitude * scale.unsqueeze(-2)).amax(-1) * scale
         scale = torch.where(rows > 0, scale / rows.sqrt(), scale)
@@ -91,10 +107,12 @@ class SymmetricSystem:
 
     Args:
         matrix: K, ``(*batch, n, n)``.
+        num_variables: m, if K is that of a KKT system; see :func:`equilibrate`.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, num_variables: int | None = None) -> None:
         self.matrix = matrix
+        self._num_variables = num_variables
         self._trusted: Tensor | None = None
         if matrix.numel():
             self._factorization = factorize(matrix)
@@ -112,7 +130,7 @@ class SymmetricSystem:
         if bool(doubtful.any()):
             solution = solution.clone()
             solution[doubtful], failed[doubtful] = _solve_carefully(
-                matrix[doubtful], right_side[doubtful]
+                matrix[doubtful], right_side[doubtful], self._num_variables
             )
         return solution, failed
 
@@ -140,12 +158,14 @@ def refined(factorization: SymmetricFactorization, matrix: Tensor, right_side: T
     return solution + factorization.solve(right_side - matrix @ solution)
 
 
-def _solve_carefully(matrix: Tensor, right_side: Tensor) -> tuple[Tensor, Tensor]:
+def _solve_carefully(
+    matrix: Tensor, right_side: Tensor, num_variables: int | None
+) -> tuple[Tensor, Tensor]:
     """The same for equilibrated matrices; for singular ones, by eigenvalues."""
     finite = matrix.isfinite().all(-1).all(-1) & right_side.isfinite().all(-1).all(-1)
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     matrix = torch.where(finite[..., None, None], matrix, identity)
-    scale = equilibrate(matrix).unsqueeze(-1)
+    scale = equilibrate(matrix, num_variables).unsqueeze(-1)
     scaled, scaled_right = matrix * scale * scale.mT, right_side * scale
     factorization = factorize(scaled)
     solution = refined(factorization, scaled, scaled_right)

@@ -15,6 +15,9 @@ from ddn.linear_solve import solve_symmetric
 
 __all__ = ["least_squares_multipliers", "nonnegative_multipliers"]
 
+# Beyond this size the sign of an estimated multiplier is what it is, and the node says so.
+_MAX_ONE_BY_ONE = 1000
+
 
 def least_squares_multipliers(gradient: Tensor, jacobian: Tensor) -> Tensor:
     """λ = argmin ‖∇f + Aᵀλ‖², of minimum norm where A is rank-deficient.
@@ -38,34 +41,56 @@ def least_squares_multipliers(gradient: Tensor, jacobian: Tensor) -> Tensor:
     return multipliers.squeeze(-1)
 
 
-def nonnegative_multipliers(gradient: Tensor, jacobian: Tensor, candidate: Tensor) -> Tensor:
+def nonnegative_multipliers(
+    gradient: Tensor, jacobian: Tensor, candidate: Tensor, bounded: bool = False
+) -> Tensor:
     """(λ, ν) = argmin ‖∇f + Aᵀλ + Gᵀν‖²  subject to  ν ≥ 0, and ν_i = 0 but for candidates.
 
     Where plain least squares gives ν ≥ 0, that is the answer; the remaining problems go one by one
-    through the active-set method of Lawson and Hanson (1974) in SciPy.
+    through the active-set method of Lawson and Hanson (1974) in SciPy. Bounds cost no matrix: the
+    multiplier of a bound takes what the other constraints leave of ∇f in its variable.
 
     Args:
         gradient: ∇f, ``(*batch, m)``.
-        jacobian: rows of equalities, then of inequalities, ``(*batch, p + q, m)``.
+        jacobian: rows of equalities, then of inequalities without bounds, ``(*batch, r, m)``.
         candidate: which inequalities may have a multiplier, ``(*batch, q)``.
+        bounded: whether the last 2m inequalities are lower and upper bounds.
 
     Returns:
         μ ``(*batch, p + q)``.
     """
-    q = candidate.shape[-1]
+    m = gradient.shape[-1]
+    q = candidate.shape[-1] - (2 * m if bounded else 0)
     p = jacobian.shape[-2] - q
-    kept = torch.cat([candidate.new_ones(*candidate.shape[:-1], p), candidate], -1)
+    near, lower, upper = candidate.split([q, m, m] if bounded else [q, 0, 0], -1)
+    kept = torch.cat([near.new_ones(*near.shape[:-1], p), near], -1)
     jacobian = torch.where(kept.unsqueeze(-1), jacobian, 0)
-    multipliers = least_squares_multipliers(gradient, jacobian)
+    free = ~(lower | upper) if bounded else None
+    reduced = (gradient, jacobian)
+    if free is not None:
+        reduced = (torch.where(free, gradient, 0), torch.where(free.unsqueeze(-2), jacobian, 0))
     # Rows of zeros get zero up to rounding: none of it may look like a multiplier.
-    multipliers = torch.where(kept, multipliers, 0)
-    size = multipliers.abs().amax(-1, keepdim=True)
+    stated = torch.where(kept, least_squares_multipliers(*reduced), 0)
+    multipliers = [stated]
+    if bounded:
+        left = gradient + (jacobian.mT @ stated.unsqueeze(-1)).squeeze(-1)
+        # With one bound near, its multiplier shows its sign; with both, it belongs to one of them.
+        multipliers.append(torch.where(lower, torch.where(upper, left.clamp_min(0), left), 0))
+        multipliers.append(torch.where(upper, torch.where(lower, (-left).clamp_min(0), -left), 0))
+    result = torch.cat(multipliers, -1)
+    size = torch.maximum(result.abs().amax(-1), gradient.abs().amax(-1)).unsqueeze(-1)
     tolerance = torch.finfo(gradient.dtype).eps ** 0.5 * size
-    negative = (multipliers[..., p:] < -tolerance).any(-1)
-    for index in negative.nonzero().tolist():
-        where = tuple(index)
-        multipliers[where] = _lawson_hanson(gradient[where], jacobian[where], p).to(gradient)
-    return multipliers
+    negative = (result[..., p:] < -tolerance).any(-1)
+    if m <= _MAX_ONE_BY_ONE:
+        for index in negative.nonzero().tolist():
+            where = tuple(index)
+            rows, own = jacobian[where], candidate[where]
+            if bounded:
+                eye = torch.eye(m, dtype=rows.dtype, device=rows.device)
+                rows = torch.cat([rows, -eye, eye])
+                rows = torch.where(torch.cat([own.new_ones(p), own]).unsqueeze(-1), rows, 0)
+            result[where] = _lawson_hanson(gradient[where], rows, p).to(gradient)
+    return result
 
 
 def _lawson_hanson(gradient: Tensor, jacobian: Tensor, p: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ddn.binding import Bound, bind
-from ddn.certificate import Certificate, certify
+from ddn.certificate import Certificate, certify, require_feasible_size
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
 from ddn.engine import solve_verified
@@ -185,6 +185,7 @@ class DeclarativeNode(nn.Module):
                 f"{type(self).__name__}.certificate needs at least one problem, but the batch is empty."
             )
         problem, operands = bound.problem, [operand.detach() for operand in bound.operands]
+        require_feasible_size(problem)
         solver = self._default_solver() if y is None else GivenPoint(y)
         linear_solver = getattr(self.gradient, "linear_solver", None) or Dense()
         return certify(problem, solve_verified(problem, solver, operands), operands, linear_solver)

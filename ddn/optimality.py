@@ -23,11 +23,11 @@ from torch import Tensor
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem, generic_vector
 
-__all__ = ["Optimality", "Scales", "acceptable_residual"]
+__all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to"]
 
 # Probes that estimate row norms of J: Σ (J z)² over random signs z has the right expectation.
 _NUM_PROBES = 3
-# Multiplier and slack vanish together up to this many times the accuracy of the solution.
+# Multiplier and slack vanish together up to √ε, or this many times the accuracy of the solution.
 _WEAK_MARGIN = 10.0
 
 
@@ -48,6 +48,7 @@ class Scales:
         gradient: ∇f, ``(*batch, m)``.
         length: of y, ``(*batch,)``: the distance over which slacks count.
         terms: size of ∇f and of what else is known to cancel in ∇_y L, ``(*batch,)``.
+        forces: size of ∇f, or of its change over ``length``: what multipliers balance, ``(*batch,)``.
         row_norms: estimates of ‖∇g_i‖ of the inequality rows, ``(*batch, q)``.
         constraint: value of all rows (h, g), ``(*batch, p + q)``.
     """
@@ -55,6 +56,7 @@ class Scales:
     gradient: Tensor
     length: Tensor
     terms: Tensor
+    forces: Tensor
     row_norms: Tensor
     constraint: Tensor
 
@@ -66,12 +68,12 @@ class Scales:
         # A solution near zero has no scale of its own: the gradient at the starting point lends one.
         eps = torch.finfo(y.dtype).eps
         initial = problem.gradient(start, operands)
-        floor = eps**0.5 * largest(initial).nan_to_num(0, 0, 0)
+        floor = eps**0.625 * largest(initial).nan_to_num(0, 0, 0)
         terms = torch.maximum(largest(gradient), floor)
         constraint = problem.constraints(y, operands)
         if not problem.has_inequality:
             empty = y.new_zeros(*y.shape[:-1], 0)
-            return cls(gradient, largest(y), terms, empty, constraint)
+            return cls(gradient, largest(y), terms, terms, empty, constraint)
         q = problem.num_inequalities(y, operands)
         nothing = torch.zeros_like(constraint)
         active = torch.ones_like(constraint[..., constraint.shape[-1] - q :], dtype=torch.bool)
@@ -89,7 +91,8 @@ class Scales:
         extent = torch.maximum(largest(y), largest(start))
         length = torch.maximum(largest(y), torch.minimum(natural, extent))
         length = torch.where(length > 0, length, extent)
-        return cls(gradient, length, terms, squares.sqrt(), constraint)
+        forces = torch.maximum(largest(gradient), curvature * length)
+        return cls(gradient, length, terms, forces, squares.sqrt(), constraint)
 
     def relative_slack(self) -> Tensor:
         """max(−g_i, 0) on its scale, ``(*batch, q)``."""
@@ -154,10 +157,13 @@ class Optimality:
         h = scales.constraint[..., :p]
         equality = relative_to(largest(h), torch.maximum(largest(tangent[..., :p]), largest(h)))
         slack, violation = scales.relative_slack(), scales.relative_violation()
-        nu = relative_to(multipliers[..., p:] * scales.row_norms, terms.unsqueeze(-1))
+        forces = torch.maximum(scales.forces, largest(others)).unsqueeze(-1)
+        nu = relative_to(multipliers[..., p:] * scales.row_norms, forces)
         complementarity = torch.minimum(nu.abs(), slack)
+        # A point that is far from any solution says nothing about kinks.
         accuracy = largest(torch.cat([complementarity, violation], -1))
-        weak = _WEAK_MARGIN * accuracy.clamp_min(torch.finfo(y.dtype).eps ** 0.5)
+        accuracy = torch.where(accuracy <= acceptable_residual(y.dtype), accuracy, 0)
+        weak = (_WEAK_MARGIN * accuracy).clamp_min(torch.finfo(y.dtype).eps ** 0.5)
         weakly_active = torch.maximum(nu.abs(), slack) <= weak.unsqueeze(-1)
         return cls(
             relative_to(largest(stationarity), terms),

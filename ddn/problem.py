@@ -193,17 +193,22 @@ class Problem:
         result: Tensor = torch.func.grad(lambda y: self.objective(y, operands).sum())(y)
         return result
 
-    def constraint_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
-        """∂(h, g)/∂y of all rows, ``(*batch, p + q, m)``, by one reverse pass a row, mapped at once."""
-        m = y.shape[-1]
+    def stated_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """∂(h, g)/∂y without bounds, ``(*batch, rows, m)``, by one reverse pass a row, mapped at once."""
+        if not self.has_equality and self.node.inequality is None:
+            return y.new_zeros(*y.shape[:-1], 0, y.shape[-1])
         value, pullback = reverse(lambda y: self._stated_rows(y, operands), y)
         rows = value.shape[-1]
-        if rows:
-            basis = torch.eye(rows, dtype=y.dtype, device=y.device)
-            basis = basis.reshape(rows, *(1,) * (value.ndim - 1), rows).expand(rows, *value.shape)
-            jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis).movedim(0, -2)
-        else:
-            jacobian = y.new_zeros(*y.shape[:-1], 0, m)
+        if not rows:
+            return y.new_zeros(*y.shape[:-1], 0, y.shape[-1])
+        basis = torch.eye(rows, dtype=y.dtype, device=y.device)
+        basis = basis.reshape(rows, *(1,) * (value.ndim - 1), rows).expand(rows, *value.shape)
+        jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis)
+        return jacobian.movedim(0, -2)
+
+    def constraint_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """∂(h, g)/∂y of all rows, bounds included, ``(*batch, p + q, m)``."""
+        jacobian = self.stated_jacobian(y, operands)
         if not self.has_bounds:
             return jacobian
         return torch.cat([jacobian, self.bound_jacobian(y, operands)], -2)

@@ -193,5 +193,6 @@ def _check_fixed_point(problem: Problem, y: Tensor, moved: Tensor) -> None:
         raise SignatureError(
             f"{type(problem.node).__name__}.iteration moves the solution by up to "
             f"{float(distance.max()):.1e}: the solution must be its fixed point, or the derivative "
-            "through its steps is that of something else. Check `iteration` against `objective` and the constraints."
+            "through its steps is that of something else. Check `iteration` against `objective` and "
+            "the constraints."
         )

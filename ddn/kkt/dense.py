@@ -34,14 +34,15 @@ class DenseFactorization:
         "The KKT matrix is singular there and the direction asked for lies outside its range: the "
         "solution is not unique, or its constraints are degenerate. Make the objective strictly convex in "
         "the free directions (a small proximal term, or ddn.ImplicitGradient(smoothing=...) for "
-        "inequalities), or use on_failure='nan' to get NaN in exactly these problems."
+        "inequalities), state every constraint once (ddn.symmetric for symmetric matrices), or use on_failure='nan' to get NaN in exactly these problems."
     )
 
     def __init__(self, reduced: ReducedSystem) -> None:
         self._reduced = reduced
         # A padding row has nothing but its entry on the diagonal.
         self._matrix = SymmetricSystem(
-            assemble(reduced.hessian, reduced.jacobian, reduced.padding.to(reduced.hessian.dtype))
+            assemble(reduced.hessian, reduced.jacobian, reduced.padding.to(reduced.hessian.dtype)),
+            reduced.hessian.shape[-1],
         )
 
     def solve(self, right_y: Tensor, right_multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:

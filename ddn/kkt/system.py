@@ -8,7 +8,7 @@ symmetric and in general indefinite, as :mod:`ddn.lagrangian` defines it. A line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -16,6 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ddn.batching import expand_batch
+from ddn.functional import reverse
+from ddn.kkt.linearized import Linearized
 from ddn.lagrangian import Lagrangian
 
 __all__ = ["KKTFactorization", "KKTSolver", "KKTSystem", "ReducedSystem"]
@@ -84,6 +87,21 @@ class KKTSystem:
         """p + q, bounds included."""
         return self.multipliers.shape[-1]
 
+    @property
+    def num_bound_rows(self) -> int:
+        """Rows of bounds, the last ones: 2m, or none."""
+        return self.lagrangian.problem.num_bound_rows if self.num_constraints else 0
+
+    @property
+    def num_general_rows(self) -> int:
+        """p + k: equality rows and rows of ``inequality``."""
+        return self.num_constraints - self.num_bound_rows
+
+    @property
+    def name(self) -> str:
+        """Of the node, for messages."""
+        return type(self.lagrangian.problem.node).__name__
+
     def product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """K (u, s); the direction may have more leading dimensions than the point."""
         batch = torch.broadcast_shapes(self.y.shape[:-1], u.shape[:-1])
@@ -126,6 +144,68 @@ class KKTSystem:
         # Not a product with the weight: what is inactive may be infinite.
         return torch.where(self.row_weight.unsqueeze(-1) > 0, jacobian, 0)
 
+    @cached_property
+    def linearized(self) -> Linearized:
+        """(u, s) ↦ K (u, s): F is built once, and every product is one reverse pass through it.
+
+        Memory is that of one evaluation of F for as long as the system is kept.
+        """
+        lagrangian, active, operands = self.lagrangian, self.active, self.operands
+        return Linearized(
+            lambda y, multipliers: lagrangian.stationarity(y, multipliers, active, operands),
+            self.y,
+            self.multipliers,
+        )
+
+    @cached_property
+    def hessian_product(self) -> Callable[[Tensor], Tensor]:
+        """u ↦ H u for ``(*extra, *batch, m)``, likewise."""
+        lagrangian, multipliers = self.lagrangian, self.multipliers
+        active, operands = self.active, self.operands
+
+        def gradient(y: Tensor) -> Tensor:
+            result: Tensor = torch.func.grad(
+                lambda y: lagrangian.value(y, multipliers, active, operands).sum()
+            )(y)
+            return result
+
+        linearized = Linearized(gradient, self.y)
+        return lambda u: linearized(u)[0]
+
+    def general_jacobian(self) -> Tensor:
+        """Rows of J that are no bounds, ``(*batch, p + k, m)``: one reverse pass each."""
+        problem, rows = self.lagrangian.problem, self.num_general_rows
+        if not rows:
+            return self.y.new_zeros(*self.y.shape[:-1], 0, self.num_variables)
+        value, pullback = reverse(lambda y: problem.constraints(y, self.operands), self.y)
+        basis = torch.eye(rows, value.shape[-1], dtype=self.y.dtype, device=self.y.device)
+        basis = basis.reshape(rows, *(1,) * (value.ndim - 1), -1).expand(rows, *value.shape)
+        jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis).movedim(0, -2)
+        return torch.where(self.row_weight[..., :rows].unsqueeze(-1) > 0, jacobian, 0)
+
+    def select(self, index: Tensor) -> KKTSystem:
+        """The problems ``index`` of the flattened batch, as a system with one batch dimension."""
+        batch = self.batch_shape
+
+        def pick(tensor: Tensor, rank: int) -> Tensor:
+            whole = expand_batch(tensor, rank, batch)
+            return whole.reshape(batch.numel(), *tensor.shape[tensor.ndim - rank :])[index]
+
+        ranks = self.lagrangian.problem.core_ranks
+        operands = [
+            operand.reshape(operand.shape[operand.ndim - rank :])
+            if operand.shape[: operand.ndim - rank].numel() == 1
+            else pick(operand, rank)
+            for operand, rank in zip(self.operands, ranks, strict=True)
+        ]
+        return KKTSystem(
+            self.lagrangian,
+            pick(self.y, 1),
+            pick(self.multipliers, 1),
+            pick(self.active, 1),
+            operands,
+        )
+
     def reduced(self) -> ReducedSystem:
         """The dense system without rows that can be eliminated; see :class:`ReducedSystem`."""
         return ReducedSystem.of(self.hessian(), self.jacobian(), self.corner)
@@ -147,6 +227,7 @@ class ReducedSystem:
         padding: true where a row is only there to fill up, ``(*batch, k)``.
         full_jacobian: J, ``(*batch, p + q, m)``.
         corner: diagonal of C, ``(*batch, p + q)``.
+        is_whole: no problem has a row that is eliminated.
     """
 
     hessian: Tensor
@@ -155,6 +236,7 @@ class ReducedSystem:
     padding: Tensor
     full_jacobian: Tensor
     corner: Tensor
+    is_whole: bool = False
 
     @classmethod
     def of(cls, hessian: Tensor, jacobian: Tensor, corner: Tensor) -> ReducedSystem:
@@ -162,7 +244,7 @@ class ReducedSystem:
         eliminated = corner > 0
         if not bool(eliminated.any()):
             rows = torch.arange(corner.shape[-1], device=corner.device).expand(corner.shape)
-            return cls(hessian, jacobian, rows, eliminated, jacobian, corner)
+            return cls(hessian, jacobian, rows, eliminated, jacobian, corner, is_whole=True)
         weight = torch.where(eliminated, 1 / torch.where(eliminated, corner, 1), 0)
         hessian = hessian + jacobian.mT @ (weight.unsqueeze(-1) * jacobian)
         k = int((~eliminated).sum(-1).max())
@@ -173,11 +255,22 @@ class ReducedSystem:
         kept = torch.where(padding.unsqueeze(-1), 0, kept)
         return cls(hessian, kept, rows, padding, jacobian, corner)
 
+    def select(self, index: Tensor) -> ReducedSystem:
+        """The problems ``index`` of the flattened batch, in one batch dimension."""
+        ranks = len(self.hessian.shape[:-2])
+        parts = {
+            name: getattr(self, name).flatten(0, ranks - 1)[index]
+            if ranks
+            else getattr(self, name).unsqueeze(0)[index]
+            for name in ("hessian", "jacobian", "rows", "padding", "full_jacobian", "corner")
+        }
+        return ReducedSystem(**parts, is_whole=self.is_whole)
+
     def reduce_right_side(
         self, right_y: Tensor, right_multipliers: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Right side of the reduced system, ``(*extra, *batch, m)`` and ``(*extra, *batch, k)``."""
-        if self.rows.shape == self.corner.shape:
+        if self.is_whole:
             return right_y, right_multipliers
         eliminated = self.corner > 0
         known = torch.where(
@@ -189,7 +282,7 @@ class ReducedSystem:
 
     def expand_solution(self, u: Tensor, kept: Tensor, right_multipliers: Tensor) -> Tensor:
         """s ``(*extra, *batch, p + q)`` from u and the multipliers of the rows that stay."""
-        if self.rows.shape == self.corner.shape:
+        if self.is_whole:
             return kept
         eliminated = self.corner > 0
         change = (self.full_jacobian @ u.unsqueeze(-1)).squeeze(-1) - right_multipliers

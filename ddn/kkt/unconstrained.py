@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,19 @@ class _HessianSystem(KKTSystem):
         assert self.full is not None
         zeros = u.new_zeros(*u.shape[:-1], self.full.num_constraints)
         return self.full.product(u, zeros)[0], s
+
+    @property
+    def hessian_product(self) -> Callable[[Tensor], Tensor]:  # type: ignore[override]
+        assert self.full is not None
+        return self.full.hessian_product
+
+    @property
+    def linearized(self) -> Callable[..., tuple[Tensor, Tensor]]:  # type: ignore[override]
+        return lambda u, s: (self.hessian_product(u), s)
+
+    def select(self, index: Tensor) -> KKTSystem:
+        assert self.full is not None
+        return _without_rows(self.full.select(index))
 
 
 def _without_rows(system: KKTSystem) -> KKTSystem:

@@ -59,9 +59,20 @@ class GivenPoint:
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """The given point."""
         batch = problem.batch_shape(operands)
+        given = as_blocks(self.y)
+        fits = len(given) == len(problem.output_shapes) and all(
+            block.ndim >= len(shape) and tuple(block.shape[block.ndim - len(shape) :]) == shape
+            for block, shape in zip(given, problem.output_shapes, strict=True)
+        )
+        if not fits:
+            raise ShapeError(
+                f"{type(problem.node).__name__}: y must have solution block(s) of core shape "
+                f"{[tuple(shape) for shape in problem.output_shapes]}, but has shape "
+                f"{[tuple(block.shape) for block in given]}."
+            )
         blocks = [
             block.detach().to(operands[0]).expand(*batch, *shape)
-            for block, shape in zip(as_blocks(self.y), problem.output_shapes, strict=True)
+            for block, shape in zip(given, problem.output_shapes, strict=True)
         ]
         y = problem.join(blocks).contiguous()
         status = torch.full(batch, int(Status.CONVERGED), device=y.device)
