@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import ddn
-from benchmarks.timing import compare, environment, peak_extra_bytes
+from benchmarks.timing import compare, environment, forget_factorizations, peak_extra_bytes
 
 BATCH, M = 8, 100
 
@@ -94,6 +94,7 @@ def main() -> None:
         y, multipliers = solution.y.detach(), solution.equality_multipliers.detach()
 
         def backward(y=solution.y, x=x, cotangent=cotangent):
+            forget_factorizations(y)
             return torch.autograd.grad(y, x, cotangent, retain_graph=True)
 
         parts = pieces(matrix, x.detach(), y, multipliers, cotangent)

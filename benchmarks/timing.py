@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["compare", "environment", "peak_extra_bytes"]
+__all__ = ["compare", "environment", "forget_factorizations", "peak_extra_bytes"]
 
 
 def environment() -> str:
@@ -80,3 +80,20 @@ def _status(field: str) -> int:
     with open("/proc/self/status") as handle:
         line = next(line for line in handle if line.startswith(field))
     return int(line.split()[1]) * 1024
+
+
+def forget_factorizations(output: torch.Tensor) -> None:
+    """Let the next backward pass of ``output`` start afresh.
+
+    The engine keeps the last factorization for further passes through one graph. A benchmark that repeats a
+    backward pass would otherwise time all but the first without it.
+    """
+    functions = [output.grad_fn]
+    while functions:
+        function = functions.pop()
+        if function is None:
+            continue
+        engine = getattr(function, "engine", None)
+        if engine is not None:
+            engine.forget()
+        functions += [following for following, _ in function.next_functions]

@@ -183,6 +183,10 @@ class ImplicitEngine:
         )
         return u, s
 
+    def forget(self) -> None:
+        """Drop the factorization that is kept for further passes."""
+        self._last.clear()
+
     def _factorize(
         self,
         batch: torch.Size,

@@ -19,9 +19,11 @@ Check = Callable[[Subject], str]
 _CHECKS: dict[str, Check] = {
     "solution is stationary and feasible": optimality.check_stationarity,
     "solution is a local minimum": optimality.check_curvature,
+    "certificate: the gradient can be trusted": optimality.check_certificate,
     "no other solver finds a better one": optimality.check_against_solver,
     "gradient (finite differences, reverse and forward mode)": derivatives.check_first_order,
     "second derivatives (finite differences, all modes)": derivatives.check_second_order,
+    "gradient of the multipliers (finite differences)": derivatives.check_multipliers,
     "closed-form vjp agrees with the engine": derivatives.check_against_engine,
     "batch agrees with single problems": mapping.check_batch,
     "vmap agrees with a loop": mapping.check_vmap,
@@ -37,9 +39,10 @@ def check_node(
     """Check that a node keeps its contract at the given inputs.
 
     The checks run in float64 on a copy of the node: optimality of the solution (first and second order,
-    and against another solver); gradients with respect to inputs and parameters against finite
-    differences, in reverse and forward mode, to second order; a closed-form ``vjp`` against the generic
-    engine; batches, ``vmap``, shared inputs, non-contiguous inputs and empty batches.
+    and against another solver); its certificate; gradients with respect to inputs and parameters against
+    finite differences, in reverse and forward mode, to second order, and those of the multipliers to first
+    order; a closed-form ``vjp`` against the generic engine; batches, ``vmap``, shared inputs,
+    non-contiguous inputs and empty batches.
 
     Args:
         node: any node whose problem is small enough for finite differences.

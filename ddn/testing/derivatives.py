@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from ddn.gradient import ImplicitGradient
+from ddn.gradient import ImplicitGradient, UnconstrainedGradient
 from ddn.testing.subject import Subject, assert_close, generic_loss
+from ddn.unrolled import OneStepGradient, UnrolledGradient
 
-__all__ = ["check_against_engine", "check_first_order", "check_second_order"]
+__all__ = [
+    "check_against_engine",
+    "check_first_order",
+    "check_multipliers",
+    "check_second_order",
+]
 
 # Above this many numbers, finite differences along random directions take the place of full Jacobians.
 _FULL_JACOBIAN = 300
@@ -47,6 +53,28 @@ def check_second_order(subject: Subject) -> str:
         nondet_tol=1e-10,
     )
     return f"{_count(variables)} numbers along random directions, relative tolerance 1e-3"
+
+
+def check_multipliers(subject: Subject) -> str:
+    """The derivatives of the multipliers against finite differences."""
+    problem = subject.node.bind(*subject.inputs).problem
+    if not problem.is_constrained:
+        return "the node has no constraints"
+    if isinstance(
+        subject.node.gradient, UnrolledGradient | OneStepGradient | UnconstrainedGradient
+    ):
+        return "the gradient of the node is an approximation"
+    function, variables = subject.variables(of_multipliers=True)
+    gradcheck(
+        function,
+        variables,
+        atol=1e-5,
+        rtol=1e-4,
+        check_forward_ad=True,
+        fast_mode=True,
+        nondet_tol=1e-10,
+    )
+    return f"{_count(variables)} numbers along random directions, relative tolerance 1e-4"
 
 
 def check_against_engine(subject: Subject) -> str:

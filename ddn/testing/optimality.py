@@ -14,7 +14,7 @@ from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
 from ddn.testing.subject import Subject
 
-__all__ = ["check_against_solver", "check_curvature", "check_stationarity"]
+__all__ = ["check_against_solver", "check_certificate", "check_curvature", "check_stationarity"]
 
 _CURVATURE = 1e-7
 _OBJECTIVE = 1e-6
@@ -50,6 +50,17 @@ def check_curvature(subject: Subject) -> str:
             "point or a maximum"
         )
     return f"smallest relative eigenvalue of the reduced Hessian {smallest:.1e}"
+
+
+@torch.no_grad()
+def check_certificate(subject: Subject) -> str:
+    """Whether the inputs are a place where derivatives exist: else finite differences prove nothing."""
+    certificate = subject.node.certificate(*subject.inputs)
+    if not bool(certificate.trustworthy.all()):
+        raise AssertionError(
+            f"the solution is not regular at these inputs; check the node elsewhere.\n{certificate}"
+        )
+    return f"condition number {float(certificate.condition.max()):.1e}"
 
 
 @torch.no_grad()

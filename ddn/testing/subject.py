@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddn.node import DeclarativeNode
 from ddn.problem import generic_vector
@@ -61,27 +61,59 @@ class Subject:
             torch.stack([_nearby(value, seed) for seed in range(size)]) for value in self.single()
         )
 
-    def function(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
-        """The node as a function of differentiated inputs and parameters, and their values."""
+    def function(
+        self, of_multipliers: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+        """The node as a function of differentiated inputs and parameters, and their values.
+
+        With ``of_multipliers``, its value is that of all multipliers in place of the solution.
+        """
         parameters = {k: p.detach() for k, p in self.node.named_parameters() if p.requires_grad}
         inputs = list(self.inputs)
         count = len(self.differentiated)
+        call = self._multipliers if of_multipliers else self.node
 
         def function(*arguments: Tensor) -> Any:
             values = list(inputs)
             for position, value in zip(self.differentiated, arguments[:count], strict=True):
                 values[position] = value
             if not parameters:
-                return self.node(*values)
-            state = dict(zip(parameters, arguments[count:], strict=True))
-            return torch.func.functional_call(self.node, state, tuple(values))
+                return call(*values)
+            names = (f"node.{name}" for name in parameters)
+            state = dict(zip(names, arguments[count:], strict=True))
+            return torch.func.functional_call(_Caller(self.node, call), state, tuple(values))
 
         return function, (*(inputs[i] for i in self.differentiated), *parameters.values())
 
-    def variables(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    def _multipliers(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        solution = self.node.solution(*inputs)
+        found = (
+            solution.equality_multipliers,
+            solution.inequality_multipliers,
+            solution.lower_multipliers,
+            solution.upper_multipliers,
+        )
+        blocks = (block for part in found if part is not None for block in as_tuple(part))
+        return tuple(block for block in blocks if block.numel())
+
+    def variables(
+        self, of_multipliers: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
         """Like :meth:`function`, with values that require grad."""
-        function, values = self.function()
+        function, values = self.function(of_multipliers)
         return function, tuple(value.clone().requires_grad_() for value in values)
+
+
+class _Caller(nn.Module):
+    """Lets ``functional_call`` exchange the parameters of a node in any of its methods."""
+
+    def __init__(self, node: nn.Module, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self.node = node
+        self.method = [method]  # hidden: a method of the node, or the node itself
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.method[0](*inputs)
 
 
 def as_tuple(value: Any) -> tuple[Tensor, ...]:

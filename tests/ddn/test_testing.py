@@ -109,8 +109,8 @@ def test_sound_nodes_pass():
     x = torch.randn(2, 4)
     report = check_node(Softmax(), x)
     assert report.passed
-    assert len(report.results) == 11
-    assert "11 of 11 checks passed" in str(report)
+    assert len(report.results) == 13
+    assert "13 of 13 checks passed" in str(report)
     assert check_node(Ridge(), torch.randn(5, 3), torch.randn(2, 5)).passed
 
 
@@ -140,11 +140,11 @@ def test_points_that_are_no_minimum_are_found():
 
 
 def test_failure_lists_every_check():
-    with pytest.raises(CheckFailure, match=r"WrongFactor: \d+ of 11 checks passed") as caught:
+    with pytest.raises(CheckFailure, match=r"WrongFactor: \d+ of 13 checks passed") as caught:
         check_node(WrongFactor(), torch.randn(3))
     assert isinstance(caught.value, AssertionError)
     assert "FAIL closed-form vjp agrees with the engine" in str(caught.value)
-    assert len(caught.value.report.results) == 11
+    assert len(caught.value.report.results) == 13
 
 
 def test_skip():
