@@ -10,8 +10,9 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch._C import _autograd
+from torch.autograd import forward_ad
 
-__all__ = ["eager", "isolated", "reverse"]
+__all__ = ["eager", "gradient", "isolated", "reverse"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,6 +22,34 @@ def reverse(
 ) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
     """The value of ``function`` at ``primals`` and v ↦ Jᵀ v, which returns one gradient per primal."""
     return cast("tuple[Any, Callable[..., tuple[Any, ...]]]", torch.func.vjp(function, *primals))
+
+
+def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of a scalar ``function`` at ``primals``, differentiable wherever a derivative is taken.
+
+    ``torch.func.grad``, or, where no transform, forward mode or inference mode is at work,
+    ``torch.autograd.grad``, which has half of its overhead.
+    """
+    plain = forward_ad._current_level < 0 and not (
+        torch._C._are_functorch_transforms_active()
+        or torch.is_inference_mode_enabled()
+        or any(primal.is_inference() for primal in primals)
+    )
+    if not plain:
+        return cast(
+            "tuple[Tensor, ...]",
+            torch.func.grad(function, argnums=tuple(range(len(primals))))(*primals),
+        )
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: what else depends on a primal is none of the function's business.
+        aliases = [p.view_as(p) if p.requires_grad else p.detach().requires_grad_() for p in primals]
+        value = function(*aliases)
+        if not value.requires_grad:
+            return tuple(torch.zeros_like(primal) for primal in primals)
+        return torch.autograd.grad(
+            value, aliases, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
 
 
 def eager(function: Function) -> Function:

@@ -28,7 +28,7 @@ from torch import Tensor
 from ddn.batching import align_mapped_dimensions
 from ddn.errors import DerivativeError
 from ddn.forward_mode import directional_derivative, own_memory, saved_primals
-from ddn.functional import isolated
+from ddn.functional import gradient, isolated
 from ddn.kkt.system import KKTSystem
 
 if TYPE_CHECKING:
@@ -154,11 +154,9 @@ class KKTSolve(torch.autograd.Function):
                 total: Tensor = -(w * product_y).sum() - (t * product_multipliers).sum()
                 return total
 
-            gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
-                *(point[i] for i in needed)
-            )
-            for i, gradient in zip(needed, gradients, strict=True):
-                result[i] = gradient
+            gradients = gradient(pairing, *(point[i] for i in needed))
+            for i, value in zip(needed, gradients, strict=True):
+                result[i] = value
         return (None, w, t, *result)
 
     @staticmethod
@@ -210,15 +208,13 @@ def pull_back(
 
     def pairing(*differentiated: Tensor) -> Tensor:
         moved = _replace(operands, needed, differentiated)
-        gradient, constraint = engine.lagrangian.stationarity(y, multipliers, active, moved)
-        total: Tensor = (u * gradient).sum() + (s * constraint).sum()
+        first, second = engine.lagrangian.stationarity(y, multipliers, active, moved)
+        total: Tensor = (u * first).sum() + (s * second).sum()
         return total
 
-    gradients = torch.func.grad(pairing, argnums=tuple(range(len(needed))))(
-        *(operands[i] for i in needed)
-    )
-    for i, gradient in zip(needed, gradients, strict=True):
-        result[i] = gradient
+    gradients = gradient(pairing, *(operands[i] for i in needed))
+    for i, value in zip(needed, gradients, strict=True):
+        result[i] = value
     return result
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.functional import reverse
+from ddn.functional import gradient, reverse
 from ddn.problem import Problem
 
 __all__ = ["Lagrangian"]
@@ -83,10 +83,11 @@ class Lagrangian:
         self, y: Tensor, multipliers: Tensor, active: Tensor, operands: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """F = (∇_y L, ∇_μ L): zero at a solution. Shapes ``(*batch, m)`` and ``(*batch, p + q)``."""
-        first, second = torch.func.grad(
+        first, second = gradient(
             lambda y, multipliers: self.value(y, multipliers, active, operands).sum(),
-            argnums=(0, 1),
-        )(y, multipliers)
+            y,
+            multipliers,
+        )
         return first, second
 
     def kkt_product(
@@ -111,13 +112,10 @@ class Lagrangian:
     ) -> Tensor:
         """H ``(*batch, m, m)`` by m reverse passes, mapped at once."""
 
-        def gradient(y: Tensor) -> Tensor:
-            result: Tensor = torch.func.grad(
-                lambda y: self.value(y, multipliers, active, operands).sum()
-            )(y)
-            return result
+        def first(y: Tensor) -> Tensor:
+            return gradient(lambda y: self.value(y, multipliers, active, operands).sum(), y)[0]
 
-        _, pullback = reverse(gradient, y)
+        _, pullback = reverse(first, y)
         m = y.shape[-1]
         basis = torch.eye(m, dtype=y.dtype, device=y.device)
         basis = basis.reshape(m, *(1,) * (y.ndim - 1), m).expand(m, *y.shape)

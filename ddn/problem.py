@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ddn.batching import broadcast_shapes, expand_batch, vectorize
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import SignatureError
-from ddn.functional import reverse
+from ddn.functional import gradient, reverse
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
@@ -190,8 +190,7 @@ class Problem:
 
     def gradient(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """∇_y f for every problem, ``(*batch, m)``."""
-        result: Tensor = torch.func.grad(lambda y: self.objective(y, operands).sum())(y)
-        return result
+        return gradient(lambda y: self.objective(y, operands).sum(), y)[0]
 
     def stated_jacobian(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """∂(h, g)/∂y without bounds, ``(*batch, rows, m)``, by one reverse pass a row, mapped at once."""
