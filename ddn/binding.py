@@ -97,13 +97,17 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
     compute = torch.float32 if dtype in _NARROW else dtype
     everything = (*inputs, *captured.values())
     operands = []
-    for position, value in enumerate(everything):
+    for position, given in enumerate(everything):
+        value = given
         floating = value.is_floating_point()
         wrong = floating and value.dtype != compute and value.dtype not in _NARROW
         if wrong or value.device != inputs[0].device:
             labels = [f"input {i}" for i in range(len(inputs))] + list(captured)
             raise _mismatch(node, labels[position], value, inputs[0], compute)
-        operands.append(value.to(compute) if floating else value)
+        value = value.to(compute) if floating else value
+        # Autograd refuses tensors that were made in inference mode, but not their copies.
+        outside = value.is_inference() and not torch.is_inference_mode_enabled()
+        operands.append(value.clone() if outside else value)
     core_ranks = [len(term) for term in signature.inputs] + [v.ndim for v in captured.values()]
     shapes = signature.output_shapes(binding.sizes)
     problem = Problem(node, core_ranks, tuple(captured), shapes)

@@ -19,10 +19,10 @@ from ddn.engine import VerifiedSolution
 from ddn.errors import DeclarativeNodeError
 from ddn.failure import format_indices
 from ddn.kkt.dense import assemble
-from ddn.kkt.system import KKTSolver, KKTSystem, ReducedSystem
+from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem, ReducedSystem
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import equilibrate
-from ddn.optimality import largest, relative_to
+from ddn.optimality import acceptable_residual, largest, relative_to
 from ddn.problem import Problem, generic_vector
 from ddn.solution import Status
 
@@ -50,7 +50,8 @@ class Certificate:
         num_weakly_active: inequalities whose multiplier and slack both vanish.
         rank: of the Jacobian of the active constraints.
         curvature: smallest eigenvalue of the Hessian of L on the null space of that Jacobian, relative
-            to the size of the Hessian; infinite where the constraints leave nothing free.
+            to the size of the Hessian; infinite where the constraints leave nothing free, not positive
+            where it is not resolved (a minimum of higher order).
         condition: condition number of the KKT matrix, infinite where it is singular.
         name: of the node.
     """
@@ -205,14 +206,19 @@ def certify(
     reduced = system.reduced()
     finite = reduced.hessian.isfinite().flatten(-2).all(-1)
     finite = finite & reduced.jacobian.isfinite().flatten(-2).all(-1)
-    rank, curvature, condition = _spectra(reduced, finite, _reference_curvature(system))
+    factorization = linear_solver.factorize(system)
+    rank, curvature, condition = _spectra(reduced, finite, _terms_of_hessian(system))
+    # Far from any solution, the step is long for a better reason.
+    near = (optimality.residuals <= acceptable_residual(y.dtype)).all(0)
+    unresolved = near & (curvature < torch.inf) & ~_is_resolved(system, factorization)
+    curvature = torch.where(unresolved, curvature.clamp_max(0), curvature)
     return Certificate(
         status=found.status,
         stationarity=optimality.stationarity,
         primal_feasibility=optimality.primal_feasibility,
         dual_feasibility=optimality.dual_feasibility,
         complementarity=optimality.complementarity,
-        linear_residual=_linear_residual(system, reduced.full_jacobian, linear_solver, finite),
+        linear_residual=_linear_residual(system, reduced.full_jacobian, factorization, finite),
         num_active=(~reduced.padding).sum(-1),
         num_weakly_active=optimality.weakly_active.sum(-1),
         rank=rank,
@@ -235,7 +241,7 @@ def _spectra(
     scale = equilibrate(matrix, m)
     left, right = scale[..., :m].unsqueeze(-1), scale[..., m:].unsqueeze(-1)
     jacobian = right * jacobian * left.mT
-    flat = hessian.abs().amax((-2, -1)) <= eps**0.5 * reference
+    flat = hessian.abs().amax((-2, -1)) <= 10 * m * eps * reference
     hessian = left * hessian * left.mT
 
     _, values, vectors = torch.linalg.svd(jacobian, full_matrices=True)
@@ -262,24 +268,47 @@ def _spectra(
     return torch.where(finite, rank, -1), curvature, condition
 
 
-def _reference_curvature(system: KKTSystem) -> Tensor:
-    """Size of the Hessian of L at the starting point: what counts as flat is small against it."""
-    problem, operands = system.lagrangian.problem, system.operands
-    start = problem.starting_point(operands)
-    direction = (generic_vector(start).expand_as(start), torch.zeros_like(system.multipliers))
-    curvature, _ = system.lagrangian.kkt_product(
-        start, system.multipliers, system.active, operands, direction
+def _terms_of_hessian(system: KKTSystem) -> Tensor:
+    """Size of what adds up to H, objective and constraints apart: H = 0 by cancellation is rounding."""
+    lagrangian, y, operands = system.lagrangian, system.y, system.operands
+    zeros = torch.zeros_like(system.multipliers)
+    direction = (generic_vector(y).expand_as(y), zeros)
+    objective, _ = lagrangian.kkt_product(y, zeros, system.active, operands, direction)
+    total, _ = system.product(*direction)
+    return torch.maximum(largest(objective), largest(total - objective)).nan_to_num(0, 0, 0)
+
+
+def _is_resolved(system: KKTSystem, factorization: KKTFactorization) -> Tensor:
+    """Whether K is the same, to a tenth, at the point that one more Newton step leads to.
+
+    Where it is not, the distance to the solution is as large as that over which K changes, and the
+    curvature at the point says nothing about that at the solution: so it is at minima of higher order,
+    such as y⁴ (the condition of Newton and Kantorovich; Nocedal and Wright 2006, section 11.1).
+    """
+    first, second = system.lagrangian.stationarity(
+        system.y, system.multipliers, system.active, system.operands
     )
-    return curvature.abs().amax(-1).nan_to_num(0, 0, 0)
+    step, change, _ = factorization.solve(-first, -second)
+    direction = (generic_vector(system.y).expand_as(system.y), torch.zeros_like(second))
+    before = system.product(*direction)
+    after = system.lagrangian.kkt_product(
+        system.y + step,
+        system.multipliers + change,
+        system.active,
+        system.operands,
+        direction,
+    )
+    moved = [largest(a - b) <= 0.1 * largest(b) for a, b in zip(after, before, strict=True)]
+    return moved[0] & moved[1]
 
 
 def _linear_residual(
-    system: KKTSystem, jacobian: Tensor, linear_solver: KKTSolver, finite: Tensor
+    system: KKTSystem, jacobian: Tensor, factorization: KKTFactorization, finite: Tensor
 ) -> Tensor:
     """Residual of K (u, s) = (v, 0) for a generic v, every row relative to the size of its terms."""
     right = generic_vector(system.y).expand_as(system.y)
     zeros = torch.zeros_like(system.multipliers)
-    u, s, failed = linear_solver.factorize(system).solve(right, zeros)
+    u, s, failed = factorization.solve(right, zeros)
     first, second = system.product(u, s)
     # H u and Jᵀ s cancel: each is part of the size.
     alone, _ = system.product(u, zeros)

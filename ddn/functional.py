@@ -43,7 +43,9 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: what else depends on a primal is none of the function's business.
-        aliases = [p.view_as(p) if p.requires_grad else p.detach().requires_grad_() for p in primals]
+        aliases = [
+            p.view_as(p) if p.requires_grad else p.detach().requires_grad_() for p in primals
+        ]
         value = function(*aliases)
         if not value.requires_grad:
             return tuple(torch.zeros_like(primal) for primal in primals)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddn.engine import ImplicitEngine
 from ddn.implicit import StationaryPoint
-from ddn.kkt.dense import Dense
+from ddn.kkt.automatic import Automatic
 from ddn.kkt.system import KKTSolver
 from ddn.kkt.unconstrained import Unconstrained
 from ddn.problem import Problem
@@ -52,11 +52,11 @@ class ImplicitGradient:
     Without inequalities it has no effect.
 
     Attributes:
-        linear_solver: solves the KKT system.
+        linear_solver: solves the KKT system, an object of :mod:`ddn.kkt`.
         smoothing: κ ≥ 0, in units of the objective.
     """
 
-    linear_solver: KKTSolver = field(default_factory=Dense)
+    linear_solver: KKTSolver = field(default_factory=Automatic)
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class UnconstrainedGradient:
         linear_solver: solves systems with H.
     """
 
-    linear_solver: KKTSolver = field(default_factory=Dense)
+    linear_solver: KKTSolver = field(default_factory=Automatic)
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str

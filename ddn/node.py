@@ -17,7 +17,7 @@ from ddn.failure import POLICIES
 from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
 from ddn.gradient import Gradient, ImplicitGradient
-from ddn.kkt.dense import Dense
+from ddn.kkt.automatic import Automatic
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
@@ -187,7 +187,7 @@ class DeclarativeNode(nn.Module):
         problem, operands = bound.problem, [operand.detach() for operand in bound.operands]
         require_feasible_size(problem)
         solver = self._default_solver() if y is None else GivenPoint(y)
-        linear_solver = getattr(self.gradient, "linear_solver", None) or Dense()
+        linear_solver = getattr(self.gradient, "linear_solver", None) or Automatic()
         return certify(problem, solve_verified(problem, solver, operands), operands, linear_solver)
 
     def bind(self, *inputs: Tensor) -> Bound:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem, generic_vector
 
-__all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to"]
+__all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to", "scale_at_zero"]
 
 # Probes that estimate row norms of J: Σ (J z)² over random signs z has the right expectation.
 _NUM_PROBES = 3
@@ -65,10 +65,7 @@ class Scales:
         """Measure at y."""
         gradient = problem.gradient(y, operands)
         start = problem.starting_point(operands)
-        # A solution near zero has no scale of its own: the gradient at the starting point lends one.
-        eps = torch.finfo(y.dtype).eps
-        initial = problem.gradient(start, operands)
-        floor = eps**0.625 * largest(initial).nan_to_num(0, 0, 0)
+        floor = torch.finfo(y.dtype).eps ** 0.125 * scale_at_zero(problem, y, start, operands)
         terms = torch.maximum(largest(gradient), floor)
         constraint = problem.constraints(y, operands)
         if not problem.has_inequality:
@@ -185,6 +182,16 @@ class Optimality:
                 self.complementarity,
             ]
         )
+
+
+def scale_at_zero(problem: Problem, y: Tensor, start: Tensor, operands: Sequence[Tensor]) -> Tensor:
+    """What counts as a small gradient where y is zero and so has no scale of its own, ``(*batch,)``.
+
+    √ε of the gradient at the starting point; zero where y is not small against that point.
+    """
+    eps = torch.finfo(y.dtype).eps
+    initial = largest(problem.gradient(start, operands)).nan_to_num(0, 0, 0)
+    return torch.where(largest(y) <= eps**0.25 * largest(start), eps**0.5 * initial, 0)
 
 
 def largest(vector: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ddn.batching import expand_batch
-from ddn.functional import reverse
 from ddn.kkt.linearized import Linearized
 from ddn.lagrangian import Lagrangian
 
@@ -155,6 +154,7 @@ class KKTSystem:
             lambda y, multipliers: lagrangian.stationarity(y, multipliers, active, operands),
             self.y,
             self.multipliers,
+            size=self._work_size,
         )
 
     @cached_property
@@ -169,18 +169,23 @@ class KKTSystem:
             )(y)
             return result
 
-        linearized = Linearized(gradient, self.y)
+        linearized = Linearized(gradient, self.y, size=self._work_size)
         return lambda u: linearized(u)[0]
+
+    @property
+    def _work_size(self) -> int:
+        return self.y.numel() + self.multipliers.numel() + sum(t.numel() for t in self.operands)
 
     def general_jacobian(self) -> Tensor:
         """Rows of J that are no bounds, ``(*batch, p + k, m)``: one reverse pass each."""
         problem, rows = self.lagrangian.problem, self.num_general_rows
         if not rows:
             return self.y.new_zeros(*self.y.shape[:-1], 0, self.num_variables)
-        value, pullback = reverse(lambda y: problem.constraints(y, self.operands), self.y)
-        basis = torch.eye(rows, value.shape[-1], dtype=self.y.dtype, device=self.y.device)
-        basis = basis.reshape(rows, *(1,) * (value.ndim - 1), -1).expand(rows, *value.shape)
-        jacobian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis).movedim(0, -2)
+        operands, like = self.operands, self.y
+        linearized = Linearized(lambda y: problem.constraints(y, operands), like, size=self._work_size)
+        basis = torch.eye(rows, self.num_constraints, dtype=like.dtype, device=like.device)
+        basis = basis.reshape(rows, *(1,) * (like.ndim - 1), -1)
+        jacobian = linearized(basis.expand(rows, *like.shape[:-1], -1))[0].movedim(0, -2)
         return torch.where(self.row_weight[..., :rows].unsqueeze(-1) > 0, jacobian, 0)
 
     def select(self, index: Tensor) -> KKTSystem:

@@ -12,6 +12,7 @@ from ddn.errors import SignatureError
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import solve_symmetric
 from ddn.multipliers import least_squares_multipliers
+from ddn.optimality import scale_at_zero
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 from ddn.solvers.inertia import inertia_corrected_step
@@ -58,7 +59,7 @@ class Newton:
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
         y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
-        floor = torch.finfo(y.dtype).eps ** 0.5 * problem.gradient(y, flat).abs().amax(-1)
+        start = y.clone()
         extent = y.abs().amax(-1)
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
@@ -67,7 +68,7 @@ class Newton:
         for _ in range(self.max_iterations):
             selected = problem.select(flat, running)
             y[running], status[running], acceptable[running] = self._step(
-                problem, selected, y[running], floor[running], extent[running]
+                problem, selected, y[running], start[running], extent[running]
             )
             running = running[status[running] == Status.MAX_ITERATIONS]
             if len(running) == 0:
@@ -87,7 +88,7 @@ class Newton:
         problem: Problem,
         operands: list[Tensor],
         y: Tensor,
-        floor: Tensor,
+        start: Tensor,
         extent: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One iteration.
@@ -101,7 +102,7 @@ class Newton:
         point = _Point.at(problem, y, operands)
         no_inequality = torch.zeros_like(y[..., :0], dtype=torch.bool)
         hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
-        scale = _Scale.at(point, hessian, floor)
+        scale = _Scale.at(point, hessian, scale_at_zero(problem, y, start, operands))
         error = scale.error(point)
         direction, correction, convex = inertia_corrected_step(
             point.stationarity, point.constraint, hessian, point.jacobian
@@ -126,6 +127,7 @@ class Newton:
         finite = error.isfinite() & direction.isfinite().all(-1)
         status = torch.full_like(error, int(Status.MAX_ITERATIONS), dtype=torch.int64)
         status = torch.where(~(newton | moved), int(Status.STALLED), status)
+        status = torch.where(scale.is_infeasible(point), int(Status.INFEASIBLE), status)
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
@@ -234,11 +236,22 @@ class _Scale:
             point.gradient.abs().amax(-1),
             (hessian.abs() @ size).amax((-2, -1)),
             transposed.amax((-2, -1)),
-            floor.nan_to_num(0),
+            floor,
         ]
         constraint = point.jacobian.abs() @ size
         feasibility = constraint.amax((-2, -1)) if constraint.shape[-2] else torch.ones_like(floor)
         return cls(torch.stack(terms).amax(0), feasibility)
+
+    def is_infeasible(self, point: _Point) -> Tensor:
+        """Whether ‖h‖² is stationary, ∇½‖h‖² = Aᵀh = 0 but for rounding, and h is not zero."""
+        if point.constraint.shape[-1] == 0:
+            return torch.zeros_like(self.stationarity, dtype=torch.bool)
+        eps = torch.finfo(point.y.dtype).eps
+        constraint = point.constraint.unsqueeze(-1)
+        descent = (point.jacobian.mT @ constraint).abs().amax((-2, -1))
+        terms = (point.jacobian.abs().mT @ constraint.abs()).amax((-2, -1))
+        violated = _ratio(constraint.abs().amax((-2, -1)), self.feasibility) > eps**0.25
+        return violated & (terms > 0) & (descent <= eps**0.5 * terms)
 
     def error(self, point: _Point) -> Tensor:
         error = _ratio(point.stationarity.abs().amax(-1), self.stationarity)
