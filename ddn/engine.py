@@ -129,9 +129,17 @@ class ImplicitEngine:
         solver = InteriorPoint(barrier=self.smoothing)
         with torch.no_grad():
             result = solver.solve(self.problem, operands, found.y)
+            assert result.multipliers is not None
+            g = self.problem.inequality(result.y, operands)
+            p = result.multipliers.shape[-1] - g.shape[-1]
+            # Rows without a bound are constants, which the solver leaves out: on the path they are, too.
+            nu = result.multipliers[..., p:]
+            nu = torch.where(nu > 0, nu, self.smoothing / -g)
+            multipliers = torch.cat([result.multipliers[..., :p], nu], -1)
+            error = (nu * -g / self.smoothing - 1).abs()
+            off = ~(error <= acceptable_residual(nu.dtype)).all(-1)
         # A problem without a solution is reported already.
-        failed = (result.status != Status.CONVERGED) & (found.status == Status.CONVERGED)
-        assert result.multipliers is not None
+        failed = (off | (result.status != Status.CONVERGED)) & (found.status == Status.CONVERGED)
         return apply_policy(
             self.on_failure,
             failed,
@@ -141,7 +149,7 @@ class ImplicitEngine:
                 "interior there, or the problem is not convex: use another smoothing, state "
                 "equalities as `equality`, or use the exact ddn.ImplicitGradient()."
             ),
-            (result.y, result.multipliers),
+            (result.y, multipliers),
             SingularSystemError,
         )
 
