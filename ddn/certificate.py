@@ -203,11 +203,13 @@ def certify(
     """
     y, multipliers, optimality = found.y, found.multipliers, found.optimality
     system = KKTSystem(Lagrangian(problem), y, multipliers, optimality.active, operands)
-    reduced = system.reduced()
+    reduced = system.reduced().significant(system)
     finite = reduced.hessian.isfinite().flatten(-2).all(-1)
     finite = finite & reduced.jacobian.isfinite().flatten(-2).all(-1)
     factorization = linear_solver.factorize(system)
-    rank, curvature, condition = _spectra(reduced, finite, _terms_of_hessian(system))
+    rank, curvature, condition, scale = _spectra(
+        reduced, system.hessian_terms(reduced.hessian), finite
+    )
     # Far from any solution, the step is long for a better reason.
     near = (optimality.residuals <= acceptable_residual(y.dtype)).all(0)
     unresolved = near & (curvature < torch.inf) & ~_is_resolved(system, factorization)
@@ -218,7 +220,7 @@ def certify(
         primal_feasibility=optimality.primal_feasibility,
         dual_feasibility=optimality.dual_feasibility,
         complementarity=optimality.complementarity,
-        linear_residual=_linear_residual(system, reduced.full_jacobian, factorization, finite),
+        linear_residual=_linear_residual(system, reduced, scale, factorization, finite),
         num_active=(~reduced.padding).sum(-1),
         num_weakly_active=optimality.weakly_active.sum(-1),
         rank=rank,
@@ -229,9 +231,9 @@ def certify(
 
 
 def _spectra(
-    reduced: ReducedSystem, finite: Tensor, reference: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank, curvature and condition of the equilibrated system, ``(*batch,)`` each."""
+    reduced: ReducedSystem, terms: Tensor, finite: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rank, curvature and condition of the equilibrated system, ``(*batch,)`` each, and its scaling."""
     where = finite[..., None, None]
     hessian = torch.where(where, reduced.hessian, 0)
     jacobian = torch.where(where, reduced.jacobian, 0)
@@ -241,7 +243,6 @@ def _spectra(
     scale = equilibrate(matrix, m)
     left, right = scale[..., :m].unsqueeze(-1), scale[..., m:].unsqueeze(-1)
     jacobian = right * jacobian * left.mT
-    flat = hessian.abs().amax((-2, -1)) <= 10 * m * eps * reference
     hessian = left * hessian * left.mT
 
     _, values, vectors = torch.linalg.svd(jacobian, full_matrices=True)
@@ -251,13 +252,13 @@ def _spectra(
     free = torch.arange(m, device=rank.device) >= rank.unsqueeze(-1)
     both = free.unsqueeze(-1) & free.unsqueeze(-2)
     projected = torch.where(both, vectors @ hessian @ vectors.mT, 0)
-    size = hessian.abs().amax((-2, -1))
+    # Digits that cancelled between objective and constraints are lost: they count, too.
+    size = (left * torch.where(where, terms, 0) * left.mT).amax((-2, -1))
     lifted = torch.diag_embed((~free).to(hessian.dtype))
     # Twice the largest possible eigenvalue lies above the whole spectrum.
     above = 2 * m * torch.where(size > 0, size, 1)
     smallest = torch.linalg.eigvalsh(projected + above[..., None, None] * lifted)[..., 0]
     curvature = torch.where(size > 0, smallest / torch.where(size > 0, size, 1), 0)
-    curvature = torch.where(flat, curvature.clamp_max(0), curvature)
     curvature = torch.where(rank == m, torch.inf, curvature)
 
     eigenvalues = torch.linalg.eigvalsh(scale.unsqueeze(-1) * matrix * scale.unsqueeze(-2)).abs()
@@ -265,17 +266,7 @@ def _spectra(
     condition = torch.where(condition * eps * (m + k) >= 1, torch.inf, condition)
     curvature = torch.where(finite, curvature, torch.nan)
     condition = torch.where(finite, condition, torch.inf)
-    return torch.where(finite, rank, -1), curvature, condition
-
-
-def _terms_of_hessian(system: KKTSystem) -> Tensor:
-    """Size of what adds up to H, objective and constraints apart: H = 0 by cancellation is rounding."""
-    lagrangian, y, operands = system.lagrangian, system.y, system.operands
-    zeros = torch.zeros_like(system.multipliers)
-    direction = (generic_vector(y).expand_as(y), zeros)
-    objective, _ = lagrangian.kkt_product(y, zeros, system.active, operands, direction)
-    total, _ = system.product(*direction)
-    return torch.maximum(largest(objective), largest(total - objective)).nan_to_num(0, 0, 0)
+    return torch.where(finite, rank, -1), curvature, condition, scale
 
 
 def _is_resolved(system: KKTSystem, factorization: KKTFactorization) -> Tensor:
@@ -303,17 +294,21 @@ def _is_resolved(system: KKTSystem, factorization: KKTFactorization) -> Tensor:
 
 
 def _linear_residual(
-    system: KKTSystem, jacobian: Tensor, factorization: KKTFactorization, finite: Tensor
+    system: KKTSystem,
+    reduced: ReducedSystem,
+    scale: Tensor,
+    factorization: KKTFactorization,
+    finite: Tensor,
 ) -> Tensor:
-    """Residual of K (u, s) = (v, 0) for a generic v, every row relative to the size of its terms."""
+    """Backward error of K w = (v, 0) for a generic v: |K w − r| relative to |r| + |w|, equilibrated."""
     right = generic_vector(system.y).expand_as(system.y)
     zeros = torch.zeros_like(system.multipliers)
     u, s, failed = factorization.solve(right, zeros)
-    first, second = system.product(u, s)
-    # H u and Jᵀ s cancel: each is part of the size.
-    alone, _ = system.product(u, zeros)
-    size = torch.maximum(largest(alone), largest(right))
-    error = relative_to(largest(first - right), size)
-    terms = (jacobian.abs() @ u.abs().unsqueeze(-1)).squeeze(-1) + (system.corner * s).abs()
-    error = torch.maximum(error, largest(relative_to(second.abs(), terms)))
-    return torch.where(failed | ~finite, torch.inf, error.nan_to_num(torch.inf))
+    kept = torch.where(reduced.padding, 0, s.gather(-1, reduced.rows))
+    w = torch.cat([u, kept], -1)
+    matrix = assemble(reduced.hessian, reduced.jacobian, reduced.padding.to(u.dtype))
+    right = torch.cat([right, torch.zeros_like(kept)], -1)
+    error = scale * ((matrix @ w.unsqueeze(-1)).squeeze(-1) - right)
+    size = largest(scale * right) + largest(w / scale)
+    residual = relative_to(largest(error), size).nan_to_num(torch.inf)
+    return torch.where(failed | ~finite, torch.inf, residual)

@@ -63,14 +63,18 @@ class ImplicitGradient:
         if not self.smoothing >= 0:
             raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
 
+    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
+        """What solves the problem and its KKT systems."""
+        smoothing = self.smoothing if problem.has_inequality else 0.0
+        return ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, differentiable to every order."""
-        smoothing = self.smoothing if problem.has_inequality else 0.0
-        engine = ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+        engine = self.engine(problem, solver, on_failure)
         outputs = StationaryPoint.apply(engine, *operands)
-        if not smoothing:
+        if not engine.smoothing:
             return SolvedProblem(*outputs)
         y, multipliers, *rest, exact_y, exact_multipliers = outputs
         # The value is exact, the derivatives are those of the smooth problem.
@@ -97,10 +101,14 @@ class UnconstrainedGradient:
 
     linear_solver: KKTSolver = field(default_factory=Automatic)
 
+    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
+        """What solves the problem, and systems with H in place of its KKT systems."""
+        linear_solver = Unconstrained(self.linear_solver)
+        return ImplicitEngine(problem, solver, linear_solver, on_failure, first_order_only=True)
+
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, with an approximate first derivative."""
-        linear_solver = Unconstrained(self.linear_solver)
-        engine = ImplicitEngine(problem, solver, linear_solver, on_failure, first_order_only=True)
+        engine = self.engine(problem, solver, on_failure)
         return SolvedProblem(*StationaryPoint.apply(engine, *operands))

@@ -10,6 +10,7 @@ system without looking into the factorisation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -108,9 +109,16 @@ class SymmetricSystem:
     Args:
         matrix: K, ``(*batch, n, n)``.
         num_variables: m, if K is that of a KKT system; see :func:`equilibrate`.
+        significant: K without its rounding errors, computed only if K is nearly singular.
     """
 
-    def __init__(self, matrix: Tensor, num_variables: int | None = None) -> None:
+    def __init__(
+        self,
+        matrix: Tensor,
+        num_variables: int | None = None,
+        significant: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self._significant = significant
         self.matrix = matrix
         self._num_variables = num_variables
         self._trusted: Tensor | None = None
@@ -129,6 +137,8 @@ class SymmetricSystem:
         failed = torch.zeros_like(doubtful)
         if bool(doubtful.any()):
             solution = solution.clone()
+            if self._significant is not None:
+                matrix = self._significant()
             solution[doubtful], failed[doubtful] = _solve_carefully(
                 matrix[doubtful], right_side[doubtful], self._num_variables
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from ddn.binding import Bound, bind
 from ddn.certificate import Certificate, certify, require_feasible_size
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
+from ddn.compiled import identify, is_traced, solve_in_graph
 from ddn.engine import solve_verified
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
@@ -122,6 +123,11 @@ class DeclarativeNode(nn.Module):
         self.gradient = gradient
         self.on_failure = on_failure
         self._looked_through = False
+        self._identity = identify(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._identity = identify(self)  # a copy is another node
 
     @property
     def has_equality(self) -> bool:
@@ -133,7 +139,6 @@ class DeclarativeNode(nn.Module):
         """Whether the derivative is the node's own ``vjp``."""
         return self.vjp is not None and self.gradient is None
 
-    @eager
     def forward(self, *inputs: Tensor) -> Any:
         """Solve the batch of problems.
 
@@ -149,6 +154,12 @@ class DeclarativeNode(nn.Module):
             SolveError: problems were not solved (with ``on_failure="raise"``).
             UndeclaredTensorError: the problem uses a tensor that requires grad but is not declared.
         """
+        if is_traced():
+            return solve_in_graph(self, cast("tuple[Tensor, ...]", self.bind(*inputs)))
+        return self._solve_outside(*inputs)
+
+    @eager
+    def _solve_outside(self, *inputs: Tensor) -> Any:
         bound = self.bind(*inputs)
         if bound.is_empty:
             return bound.present(bound.empty_solution())
@@ -192,6 +203,8 @@ class DeclarativeNode(nn.Module):
 
     def bind(self, *inputs: Tensor) -> Bound:
         """Check inputs against the signature: the problem and its operands, ready to be solved."""
+        if is_traced():
+            return cast("Bound", inputs)  # checked by the operator, see ddn.compiled
         return bind(self, self._signature(), inputs)
 
     def extra_repr(self) -> str:

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddn.functional import reverse
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem, generic_vector
 
 __all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to", "scale_at_zero"]
 
-# Probes that estimate row norms of J: Σ (J z)² over random signs z has the right expectation.
-_NUM_PROBES = 3
+# Row norms of a Jacobian of more entries are estimated, by so many products.
+_MAX_ENTRIES = 2**22
+_NUM_PROBES = 8
 # Multiplier and slack vanish together up to √ε, or this many times the accuracy of the solution.
 _WEAK_MARGIN = 10.0
 
@@ -49,7 +51,7 @@ class Scales:
         length: of y, ``(*batch,)``: the distance over which slacks count.
         terms: size of ∇f and of what else is known to cancel in ∇_y L, ``(*batch,)``.
         forces: size of ∇f, or of its change over ``length``: what multipliers balance, ``(*batch,)``.
-        row_norms: estimates of ‖∇g_i‖ of the inequality rows, ``(*batch, q)``.
+        row_norms: ‖∇g_i‖ of the inequality rows, ``(*batch, q)``.
         constraint: value of all rows (h, g), ``(*batch, p + q)``.
     """
 
@@ -74,22 +76,17 @@ class Scales:
         q = problem.num_inequalities(y, operands)
         nothing = torch.zeros_like(constraint)
         active = torch.ones_like(constraint[..., constraint.shape[-1] - q :], dtype=torch.bool)
-        lagrangian = Lagrangian(problem)
-        squares = torch.zeros_like(active, dtype=y.dtype)
-        curvature = torch.zeros_like(terms)
-        for probe in range(_NUM_PROBES):
-            hessian_part, rows = lagrangian.kkt_product(
-                y, nothing, active, operands, (_signs(y, probe), nothing)
-            )
-            squares = squares + rows[..., rows.shape[-1] - q :].square() / _NUM_PROBES
-            curvature = torch.maximum(curvature, largest(hessian_part))
+        direction = (generic_signs(y), nothing)
+        product, _ = Lagrangian(problem).kkt_product(y, nothing, active, operands, direction)
+        curvature = largest(product)
+        row_norms = _row_norms(problem, y, operands, q)
         # Where curvature sets a length (∇f is as large as H times it) that of y = 0 is known, too.
         natural = torch.where(curvature > 0, largest(gradient) / curvature, 0)
         extent = torch.maximum(largest(y), largest(start))
         length = torch.maximum(largest(y), torch.minimum(natural, extent))
         length = torch.where(length > 0, length, extent)
         forces = torch.maximum(largest(gradient), curvature * length)
-        return cls(gradient, length, terms, forces, squares.sqrt(), constraint)
+        return cls(gradient, length, terms, forces, row_norms, constraint)
 
     def relative_slack(self) -> Tensor:
         """max(−g_i, 0) on its scale, ``(*batch, q)``."""
@@ -206,8 +203,43 @@ def relative_to(value: Tensor, size: Tensor) -> Tensor:
     return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
 
 
-def _signs(like: Tensor, probe: int) -> Tensor:
-    """Signs without a pattern, the same on every call."""
+def _row_norms(problem: Problem, y: Tensor, operands: Sequence[Tensor], q: int) -> Tensor:
+    """‖∇g_i‖ of all inequality rows, ``(*batch, q)``: exact, or estimated where J would be too large."""
+    bounds = problem.num_bound_rows
+    stated = q - bounds
+    norms = []
+    if stated and y.numel() * stated <= _MAX_ENTRIES:
+        norms.append(problem.stated_jacobian(y, operands)[..., -stated:, :].norm(dim=-1))
+    elif stated:
+        norms.append(_estimated_row_norms(problem, y, operands, stated))
+    if bounds:
+        lower, upper = problem.bounds(operands)
+        finite = torch.cat([lower != -torch.inf, upper != torch.inf], -1)
+        norms.append(finite.to(y.dtype).expand(*y.shape[:-1], bounds))
+    return torch.cat(norms, -1) if norms else y.new_zeros(*y.shape[:-1], 0)
+
+
+def _estimated_row_norms(
+    problem: Problem, y: Tensor, operands: Sequence[Tensor], stated: int
+) -> Tensor:
+    """Root of the mean of (J z)² over vectors z of random signs, whose expectation is ‖∇g_i‖²."""
+    squares = torch.zeros(())
+    for probe in range(_NUM_PROBES):
+        z = generic_signs(y, probe)
+        _, pullback = reverse(lambda y: problem.inequality(y, operands), y)
+        zeros = torch.zeros_like(problem.inequality(y, operands))
+        _, pushforward = reverse(lambda v, back=pullback: back(v)[0], zeros)
+        rows = pushforward(z)[0][..., :stated]
+        squares = squares + rows.square() / _NUM_PROBES
+    return squares.sqrt()
+
+
+def generic_signs(like: Tensor, probe: int = 0) -> Tensor:
+    """Numbers of random sign and of size about 1, the same on every call, in the shape of ``like``.
+
+    Not ±1: sums of two of these vanish too easily.
+    """
     index = torch.arange(like.shape[-1], device=like.device, dtype=torch.float64) + 1
     fraction = (index * 0.7548776662466927 + (probe + 1) * 0.5698402909980532 * index.sqrt()).frac()
-    return torch.where(fraction < 0.5, -1.0, 1.0).to(like.dtype).expand_as(like)
+    signs = torch.where(fraction < 0.5, -1.0, 1.0).to(like.dtype)
+    return (signs * generic_vector(like)).expand_as(like)

@@ -81,7 +81,12 @@ class Signature:
         Raises:
             ShapeError: naming the input, its term and the shape that was found.
         """
-        return _bind(self, tuple(t.shape for t in tensors), tuple(dimensions.items()))
+        arguments = (self, tuple(t.shape for t in tensors), tuple(dimensions.items()))
+        try:
+            return _bind(*arguments)
+        except TypeError:
+            # In a compiled graph sizes are symbols, which have no hash.
+            return _bind.__wrapped__(*arguments)
 
     def output_shapes(self, sizes: Mapping[str, int]) -> list[torch.Size]:
         """Core shape of every solution block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddn.kkt.block_diagonal import BlockDiagonalFactorization
-from ddn.kkt.blocks import diagonal_blocks
+from ddn.kkt.blocks import diagonal_blocks, has_other_entries
 from ddn.kkt.dense import Dense
 from ddn.kkt.fallback import WithFallback
 from ddn.kkt.minres import MINRES
@@ -48,13 +48,14 @@ class Automatic:
         if dense and system.num_variables < _SMALL:
             return Dense().factorize(system)
         rest: KKTSolver = Dense() if dense else Iterative(self._fits_rows(system))
-        if self._fits_rows(system):
-            declared = getattr(system.lagrangian.problem.node, "hessian_block_size", None)
-            matrix, outside = diagonal_blocks(system, int(declared or 1))
-            if not bool(outside.any()):
-                blocks = BlockDiagonalFactorization(system, matrix)
-                return WithFallback(system, blocks, rest)
-        return rest.factorize(system)
+        if not self._fits_rows(system):
+            return rest.factorize(system)
+        declared = getattr(system.lagrangian.problem.node, "hessian_block_size", None)
+        matrix = diagonal_blocks(system, int(declared or 1))
+        # Without a dense matrix to turn to, blocks are worth a try: the residual of the solution tells.
+        if dense and bool(has_other_entries(system, matrix).any()):
+            return rest.factorize(system)
+        return WithFallback(system, BlockDiagonalFactorization(system, matrix), rest)
 
     def _fits_dense(self, system: KKTSystem) -> bool:
         m, count = system.num_variables, system.batch_shape.numel()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddn.errors import SignatureError
 from ddn.failure import format_indices
-from ddn.kkt.blocks import BlockInverse, BlockMatrix, diagonal_blocks
+from ddn.kkt.blocks import BlockInverse, BlockMatrix, diagonal_blocks, has_other_entries
 from ddn.kkt.constraint_preconditioner import ConstraintPreconditioner
 from ddn.kkt.dense import Dense
 from ddn.kkt.fallback import WithFallback
@@ -48,7 +48,8 @@ class BlockDiagonal:
         Raises:
             SignatureError: H has entries outside of the blocks.
         """
-        matrix, outside = diagonal_blocks(system, self.block_size)
+        matrix = diagonal_blocks(system, self.block_size)
+        outside = has_other_entries(system, matrix)
         if bool(outside.any()):
             raise SignatureError(
                 f"{system.name}: the Hessian of the Lagrangian is not block diagonal with "

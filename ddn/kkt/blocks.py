@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddn.kkt.linearized import generic_direction, largest
 from ddn.kkt.system import KKTSystem
 from ddn.linear_solve import SymmetricFactorization, factorize
-from ddn.problem import generic_vector
 
-__all__ = ["BlockInverse", "BlockMatrix", "diagonal_blocks"]
+__all__ = ["BlockInverse", "BlockMatrix", "diagonal_blocks", "has_other_entries"]
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,30 @@ class BlockMatrix:
         return (self.blocks * grouped.unsqueeze(-2)).sum(-1).flatten(-2)[..., : self.size]
 
 
-def diagonal_blocks(system: KKTSystem, block_size: int) -> tuple[BlockMatrix, Tensor]:
-    """The blocks of H by ``block_size`` products, and where H has other entries.
-
-    Returns:
-        The blocks, and a mask ``(*batch,)``: the product with a generic vector shows entries outside
-        of them.
-    """
+def diagonal_blocks(system: KKTSystem, block_size: int) -> BlockMatrix:
+    """The diagonal blocks of H by ``block_size`` products, if it has no other entries."""
     m = system.num_variables
     y, b = system.y, min(block_size, m)
     if b == 1:
-        blocks = system.hessian_product(torch.ones_like(y)).unsqueeze(-1).unsqueeze(-1)
-    else:
-        position = torch.arange(m, device=y.device) % b
-        probes = (position == torch.arange(b, device=y.device).unsqueeze(-1)).to(y.dtype)
-        probes = probes.reshape(b, *(1,) * (y.ndim - 1), m).expand(b, *y.shape)
-        blocks = _group(system.hessian_product(probes), b).movedim(0, -1)
-        blocks = (blocks + blocks.mT) / 2
-    matrix = BlockMatrix(blocks, m)
-    probe = generic_vector(y).expand_as(y)
+        ones = torch.ones((), dtype=y.dtype, device=y.device).expand_as(y)
+        return BlockMatrix(system.hessian_product(ones).unsqueeze(-1).unsqueeze(-1), m)
+    position = torch.arange(m, device=y.device) % b
+    probes = (position == torch.arange(b, device=y.device).unsqueeze(-1)).to(y.dtype)
+    probes = probes.reshape(b, *(1,) * (y.ndim - 1), m).expand(b, *y.shape)
+    blocks = _group(system.hessian_product(probes), b).movedim(0, -1)
+    return BlockMatrix((blocks + blocks.mT) / 2, m)
+
+
+def has_other_entries(system: KKTSystem, matrix: BlockMatrix) -> Tensor:
+    """Where the product of H with a generic vector is not that of its blocks, ``(*batch,)``."""
+    y = system.y
+    probe = generic_direction(y).expand_as(y)
+    difference = matrix.product(probe).sub_(system.hessian_product(probe)).abs_()
     # Row by row, so that a row of large entries hides nothing in others.
-    size = matrix.diagonal().abs() if b == 1 else BlockMatrix(blocks.abs(), m).product(probe)
+    size = BlockMatrix(matrix.blocks.abs(), matrix.size).product(probe)
     eps = torch.finfo(y.dtype).eps
-    difference = (system.hessian_product(probe) - matrix.product(probe)).abs()
     dust = 100 * eps * size.amax(-1, keepdim=True)
-    return matrix, (difference > eps**0.5 * size + dust).any(-1)
+    return (difference > size.mul_(eps**0.5).add_(dust)).any(-1)
 
 
 class BlockInverse:
@@ -92,12 +91,11 @@ class BlockInverse:
             diagonal = matrix.diagonal()
             if fixed is not None:
                 diagonal = torch.where(fixed, torch.inf, diagonal)
-            zero = diagonal == 0
-            if bool(zero.any()):
+            self._inverse = diagonal.reciprocal()
+            if not bool(largest(self._inverse).isfinite().all()):
                 size = torch.where(diagonal.isinf(), 0, diagonal).abs().amax(-1, keepdim=True)
                 shift = eps**0.5 * torch.where(size > 0, size, 1)
-                diagonal = torch.where(zero, shift, diagonal)
-            self._inverse = 1 / diagonal
+                self._inverse = torch.where(diagonal == 0, 1 / shift, self._inverse)
             return
         blocks = _isolate(matrix, fixed)
         factors = factorize(blocks)

@@ -43,7 +43,9 @@ class BoundRows:
         m = system.num_variables
         lower, upper = system.lagrangian.problem.bounds(system.operands)
         shape = (*system.batch_shape, m)
-        exists = torch.cat([(lower != -torch.inf).expand(shape), (upper != torch.inf).expand(shape)], -1)
+        exists = torch.cat(
+            [(lower != -torch.inf).expand(shape), (upper != torch.inf).expand(shape)], -1
+        )
         exists = exists & (system.row_weight[..., -2 * m :] > 0)
         corner = system.corner[..., -2 * m :]
         fixed = exists & (corner == 0)

@@ -39,9 +39,7 @@ class ConstraintPreconditioner:
         schur = (schur + schur.mT) / 2 + torch.diag_embed(corner)
         size = schur.diagonal(dim1=-2, dim2=-1).abs().sqrt()
         self._scale = torch.where(size > 0, 1 / torch.where(size > 0, size, 1), 1)
-        self._schur = SymmetricSystem(
-            schur * self._scale.unsqueeze(-1) * self._scale.unsqueeze(-2)
-        )
+        self._schur = SymmetricSystem(schur * self._scale.unsqueeze(-1) * self._scale.unsqueeze(-2))
 
     def solve(self, right_y: Tensor, right_rows: Tensor) -> tuple[Tensor, Tensor]:
         """(u, s) for ``(*extra, *batch, m)`` and ``(*extra, *batch, r)``."""
@@ -52,4 +50,4 @@ class ConstraintPreconditioner:
         # Where rows contradict each other there is no solution; the residual will tell.
         s, _ = solve_columns(self._schur, reduced)
         s = self._scale * s
-        return u - apply_matrix(self._scaled.mT, s), s
+        return u.sub_(apply_matrix(self._scaled.mT, s)), s

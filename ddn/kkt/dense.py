@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,8 @@ class Dense:
 
     def factorize(self, system: KKTSystem) -> KKTFactorization:
         """Assemble and factorize."""
-        return DenseFactorization(system.reduced())
+        reduced = system.reduced()
+        return DenseFactorization(reduced, lambda: reduced.significant(system))
 
 
 class DenseFactorization:
@@ -34,15 +36,19 @@ class DenseFactorization:
         "The KKT matrix is singular there and the direction asked for lies outside its range: the "
         "solution is not unique, or its constraints are degenerate. Make the objective strictly convex in "
         "the free directions (a small proximal term, or ddn.ImplicitGradient(smoothing=...) for "
-        "inequalities), state every constraint once (ddn.symmetric for symmetric matrices), or use on_failure='nan' to get NaN in exactly these problems."
+        "inequalities), state every constraint once (ddn.symmetric for symmetric matrices), or use "
+        "on_failure='nan' to get NaN in exactly these problems."
     )
 
-    def __init__(self, reduced: ReducedSystem) -> None:
+    def __init__(
+        self, reduced: ReducedSystem, significant: Callable[[], ReducedSystem] | None = None
+    ) -> None:
         self._reduced = reduced
-        # A padding row has nothing but its entry on the diagonal.
+        # Where K is doubtful, rounding errors of H must not be taken for curvature.
         self._matrix = SymmetricSystem(
-            assemble(reduced.hessian, reduced.jacobian, reduced.padding.to(reduced.hessian.dtype)),
+            _matrix(reduced),
             reduced.hessian.shape[-1],
+            None if significant is None else lambda: _matrix(significant()),
         )
 
     def solve(self, right_y: Tensor, right_multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +71,12 @@ def solve_columns(matrix: SymmetricSystem, right: Tensor) -> tuple[Tensor, Tenso
     columns = right.reshape(extra.numel(), *right.shape[len(extra) :]).movedim(0, -1)
     solution, failed = matrix.solve(columns)
     return solution.movedim(-1, 0).reshape(right.shape), failed.expand(extra + batch)
+
+
+def _matrix(reduced: ReducedSystem) -> Tensor:
+    # A padding row has nothing but its entry on the diagonal.
+    padding = reduced.padding.to(reduced.hessian.dtype)
+    return assemble(reduced.hessian, reduced.jacobian, padding)
 
 
 def assemble(hessian: Tensor, jacobian: Tensor, corner: Tensor | None = None) -> Tensor:

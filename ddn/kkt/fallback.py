@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
@@ -23,14 +24,20 @@ class WithFallback:
         self._first = first
         self._other = other
         self._second: dict[tuple[int, ...], KKTFactorization] = {}
+        self._hopeless = False
         self.failure = first.failure
 
     def solve(self, right_y: Tensor, right_multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`ddn.kkt.system.KKTFactorization`."""
-        u, s, failed = self._first.solve(right_y, right_multipliers)
+        count = self._system.batch_shape.numel()
+        if self._hopeless:
+            u, s = torch.empty_like(right_y), torch.empty_like(right_multipliers)
+            failed = torch.ones(u.shape[:-1], dtype=torch.bool, device=u.device)
+        else:
+            u, s, failed = self._first.solve(right_y, right_multipliers)
+            self._hopeless = bool(failed.all())
         if not bool(failed.any()):
             return u, s, failed
-        count = self._system.batch_shape.numel()
         # All right sides of a problem that fails for one: they share a factorization.
         index = failed.reshape(-1, count).any(0).nonzero().squeeze(-1)
         key = tuple(index.tolist())

@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from ddn.kkt.bound_rows import BoundRows
-from ddn.kkt.linearized import apply_matrix, random_signs
+from ddn.kkt.linearized import apply_matrix, generic_direction, largest, random_signs
 from ddn.kkt.system import KKTSystem
-from ddn.optimality import largest, relative_to
-from ddn.problem import generic_vector
+from ddn.optimality import relative_to
 
 __all__ = ["FreeSystem", "RightSide"]
 
@@ -145,38 +145,37 @@ class FreeSystem:
         size = self._size(right)
         u, s = torch.zeros_like(right.y), torch.zeros_like(right.rows)
         first, second = u, s
+        residual = self.free(right.y), right.rows
         if right.fixed is not None:
             u = right.fixed
             first, second = self.product(u, s)
-        error = torch.full(u.shape[:-1], torch.inf, dtype=u.dtype, device=u.device)
-        pending = torch.ones_like(error, dtype=torch.bool)
-        for _ in range(_MAX_CORRECTIONS):
             residual = self.free(right.y - first), right.rows - second
-            change_u, change_s = correct(*residual, pending)
-            where = pending.unsqueeze(-1)
-            trial = torch.where(where, u + change_u, u), torch.where(where, s + change_s, s)
+        error = torch.full(size.shape, torch.inf, dtype=u.dtype, device=u.device)
+        pending = torch.ones_like(error, dtype=torch.bool)
+        for attempt in range(_MAX_CORRECTIONS):
+            change = correct(*residual, pending)
+            at_zero = attempt == 0 and right.fixed is None
+            trial = change if at_zero else (u + change[0], s + change[1])
             values = self.product(*trial)
-            trial_error = self._error(right, size, *trial, *values)
-            better = trial_error < error
-            where = better.unsqueeze(-1)
-            u, s = torch.where(where, trial[0], u), torch.where(where, trial[1], s)
-            first = torch.where(where, values[0], first)
-            second = torch.where(where, values[1], second)
-            pending = pending & (trial_error < 0.5 * error) & (trial_error > target)
-            error = torch.where(better, trial_error, error)
+            rest = self.free(right.y - values[0]), right.rows - values[1]
+            trial_error = self._error(right, size, *trial, *rest)
+            better = pending & (trial_error < error)
+            new, old = (*trial, *values, *rest), (u, s, first, second, *residual)
+            u, s, first, second, *residual = map(_choose, repeat(better), new, old)
+            pending = better & (trial_error < 0.5 * error) & (trial_error > target)
+            error = _choose(better, trial_error, error)
             if not bool(pending.any()):
                 break
-        solved = error <= limit
-        if not bool(solved.all()):
-            solved = solved | self._is_rounding(right, size, u, s, first, second)
-        finite = right_y.isfinite().all(-1) & right_multipliers.isfinite().all(-1)
-        failed = ~solved | right.contradictory
-        where = finite.unsqueeze(-1)
-        u, s = torch.where(where, u, torch.nan), torch.where(where, s, torch.nan)
+        failed = ~(error <= limit) | right.contradictory
+        if bool(failed.any()):
+            failed = failed & ~(self._is_rounding(size, u, s, *residual) & ~right.contradictory)
+            finite = largest(right_y).isfinite() & largest(right_multipliers).isfinite()
+            u, s = _choose(finite, u, torch.nan), _choose(finite, s, torch.nan)
+            failed = failed & finite
         if self.bounds is not None:
             more = self.bounds.multipliers(u, right.y - first, right.bounds)
             s = torch.cat([s, more], -1)
-        return u, s, failed & finite
+        return u, s, failed
 
     def _size(self, right: RightSide) -> Tensor:
         """What residuals of y are relative to, ``(*extra, *batch)``."""
@@ -193,7 +192,7 @@ class FreeSystem:
     def probe(self) -> tuple[Tensor, Tensor]:
         """H z and J z for a vector z of entries about ±1, ``(*batch, m)`` and ``(*batch, r)``."""
         y = self.system.y
-        z = random_signs(y, 1)[0] * generic_vector(y)
+        z = random_signs(y, 1)[0] * generic_direction(y)
         first, second = self.product(z, y.new_zeros(self.corner.shape))
         return first if self._weight is None else first - self._weight * z, second
 
@@ -210,27 +209,42 @@ class FreeSystem:
         return self.rows.abs().amax(-1)
 
     def _error(
-        self, right: RightSide, size: Tensor, u: Tensor, s: Tensor, first: Tensor, second: Tensor
+        self,
+        right: RightSide,
+        size: Tensor,
+        u: Tensor,
+        s: Tensor,
+        residual_y: Tensor,
+        residual_rows: Tensor,
     ) -> Tensor:
         """Relative residual, ``(*extra, *batch)``."""
-        residual = largest(self.free(right.y - first))
-        error = relative_to(residual, size)
+        error = relative_to(largest(residual_y), size)
         if s.shape[-1] == 0:
             return error
-        terms = right.rows.abs() + self.corner * s.abs() + self._row_sizes * largest(u).unsqueeze(-1)
-        return torch.maximum(error, largest(relative_to(right.rows - second, terms)))
+        terms = (
+            right.rows.abs() + self.corner * s.abs() + self._row_sizes * largest(u).unsqueeze(-1)
+        )
+        return torch.maximum(error, largest(relative_to(residual_rows, terms)))
 
     def _is_rounding(
-        self, right: RightSide, size: Tensor, u: Tensor, s: Tensor, first: Tensor, second: Tensor
+        self, size: Tensor, u: Tensor, s: Tensor, residual_y: Tensor, residual_rows: Tensor
     ) -> Tensor:
         """Whether residuals are as small as rounding in the products allows, ``(*extra, *batch)``."""
         # Random signs keep terms from canceling: what comes out is the size of the terms.
         signs = random_signs(u, 1)[0] * u, random_signs(s, 1)[0] * s
         unit = _ROUNDING * torch.finfo(u.dtype).eps
-        terms_y, terms_rows = (largest(part) for part in self.product(*signs))
+        terms_y, terms_rows = map(largest, self.product(*signs))
         # Where the constraints leave nothing free, u is rounding itself: its scale is that of H⁻¹ r_y.
         curvature, slope = self._sizes
         length = size / torch.where(curvature > 0, curvature, 1)
         terms_rows = torch.maximum(terms_rows, slope * length)
-        small = largest(self.free(right.y - first)) <= unit * terms_y
-        return small & (largest(right.rows - second) <= unit * terms_rows)
+        small = largest(residual_y) <= unit * terms_y
+        return small & (largest(residual_rows) <= unit * terms_rows)
+
+
+def _choose(condition: Tensor, value: Tensor, other: Tensor | float) -> Tensor:
+    """``value`` where the condition ``(*batch,)`` holds; without work where it holds for all."""
+    if bool(condition.all()):
+        return value
+    where = condition if value.ndim == condition.ndim else condition.unsqueeze(-1)
+    return torch.where(where, value, other)

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ddn.functional import reverse
 
-__all__ = ["Linearized", "apply_matrix", "random_signs"]
+__all__ = ["Linearized", "apply_matrix", "generic_direction", "is_transformed", "largest", "random_signs"]
 
 # Directions are mapped at once as long as a copy of everything for each has at most this many numbers.
 _CHUNK = 2**18
@@ -27,18 +28,14 @@ class Linearized:
     """
 
     def __init__(self, function: Callable[..., Any], *point: Tensor, size: int) -> None:
-        value, self._pullback = reverse(function, *point)
-        values = value if isinstance(value, tuple) else (value,)
-        self._shapes = [tensor.shape for tensor in values]
+        value, self._pullback = _reverse(function, *point)
+        self._shapes = [tensor.shape for tensor in value]
         self._chunk = _CHUNK // max(1, size)
 
     def __call__(self, *direction: Tensor) -> tuple[Tensor, ...]:
         """The product with v, shaped like F; leading dimensions that F lacks are further directions."""
         extra = direction[0].ndim - len(self._shapes[0])
-
-        def pull_back(*direction: Tensor) -> tuple[Tensor, ...]:
-            return self._pullback(direction[0] if len(direction) == 1 else direction)
-
+        pull_back = self._pullback
         if extra <= 0:
             return pull_back(
                 *(d.expand(shape) for d, shape in zip(direction, self._shapes, strict=True))
@@ -51,10 +48,52 @@ class Linearized:
         if self._chunk > 1:
             mapped = torch.func.vmap(pull_back, chunk_size=self._chunk)
             result: tuple[Tensor, ...] = mapped(*flat)
+        elif len(flat[0]) == 1:
+            result = tuple(part.unsqueeze(0) for part in pull_back(*(d[0] for d in flat)))
         else:
             single = [pull_back(*parts) for parts in zip(*flat, strict=True)]
             result = tuple(torch.stack(parts) for parts in zip(*single, strict=True))
         return tuple(part.reshape(*leading, *part.shape[1:]) for part in result)
+
+
+def _reverse(
+    function: Callable[..., Any], *point: Tensor
+) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+    """Values, and what pulls one direction for each of them back; without a transform if none is at work."""
+    if is_transformed(*point):
+        value, pullback = reverse(function, *point)
+        if isinstance(value, tuple):
+            return value, lambda *direction: pullback(direction)
+        return (value,), pullback
+    with torch.enable_grad():
+        aliases = [tensor.detach().requires_grad_() for tensor in point]
+        value = function(*aliases)
+    values = value if isinstance(value, tuple) else (value,)
+    moving = [index for index, one in enumerate(values) if one.requires_grad]
+
+    def pull_back(*direction: Tensor) -> tuple[Tensor, ...]:
+        if not moving:
+            return tuple(map(torch.zeros_like, aliases))
+        return torch.autograd.grad(
+            [values[index] for index in moving],
+            aliases,
+            [direction[index] for index in moving],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+
+    return values, pull_back
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether a transform of ``torch.func``, forward mode or inference mode is at work."""
+    return (
+        forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or torch.is_inference_mode_enabled()
+        or any(tensor.is_inference() for tensor in tensors)
+    )
 
 
 def apply_matrix(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -67,9 +106,25 @@ def apply_matrix(matrix: Tensor, vectors: Tensor) -> Tensor:
     return (matrix @ columns).movedim(-1, 0).reshape(*leading, *matrix.shape[:-1])
 
 
+def largest(vector: Tensor) -> Tensor:
+    """‖·‖_∞ over the last dimension, zero if that is empty; without a copy."""
+    if vector.shape[-1] == 0:
+        return vector.new_zeros(vector.shape[:-1])
+    return torch.maximum(vector.amax(-1), -vector.amin(-1))
+
+
 def random_signs(like: Tensor, count: int) -> Tensor:
     """Random signs, the same on every call and for every problem, ``(count, *like.shape)``."""
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (count, like.shape[-1]), generator=generator, dtype=torch.int8)
     signs = (2 * signs - 1).to(like.device, like.dtype)
     return signs.reshape(count, *(1,) * (like.ndim - 1), -1).expand(count, *like.shape)
+
+
+def generic_direction(like: Tensor) -> Tensor:
+    """Numbers in (1/2, 3/2) without any pattern, ``(m,)`` for ``(*batch, m)``.
+
+    Fractional parts of multiples of the golden ratio, as overflow of integers: m may be large.
+    """
+    index = torch.arange(like.shape[-1], device=like.device, dtype=torch.int32)
+    return index.mul_(-1640531527).to(like.dtype).mul_(2.0**-32).add_(1)

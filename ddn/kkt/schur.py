@@ -11,7 +11,7 @@ from torch import Tensor
 from ddn.kkt.dense import DenseFactorization
 from ddn.kkt.fallback import replaced
 from ddn.kkt.linearized import apply_matrix
-from ddn.kkt.system import KKTFactorization, KKTSystem, ReducedSystem
+from ddn.kkt.system import KKTFactorization, KKTSystem
 from ddn.optimality import largest, relative_to
 
 __all__ = ["SchurComplement", "SchurComplementFactorization"]
@@ -31,16 +31,17 @@ class SchurComplement:
 
     def factorize(self, system: KKTSystem) -> KKTFactorization:
         """Assemble the blocks and factorize."""
-        return SchurComplementFactorization(system.reduced())
+        return SchurComplementFactorization(system)
 
 
 class SchurComplementFactorization:
-    """Cholesky factors of a :class:`ddn.kkt.system.ReducedSystem`."""
+    """Cholesky factors of the reduced system."""
 
     failure = DenseFactorization.failure
 
-    def __init__(self, reduced: ReducedSystem) -> None:
-        self._reduced = reduced
+    def __init__(self, system: KKTSystem) -> None:
+        self._system = system
+        self._reduced = reduced = system.reduced()
         hessian, jacobian = reduced.hessian, reduced.jacobian
         self._factor, info = torch.linalg.cholesky_ex(hessian)
         self._regular = info == 0
@@ -124,7 +125,7 @@ class SchurComplementFactorization:
         index = (~accurate).reshape(-1, count).any(0).nonzero().squeeze(-1)
         key = tuple(index.tolist())
         if key not in self._dense:
-            self._dense[key] = DenseFactorization(self._reduced.select(index))
-        return replaced(
-            found, self._dense[key], index, count, (right_y, right_multipliers)
-        )
+            reduced = self._reduced.select(index)
+            system = self._system.select(index)
+            self._dense[key] = DenseFactorization(reduced, lambda: reduced.significant(system))
+        return replaced(found, self._dense[key], index, count, (right_y, right_multipliers))

@@ -9,7 +9,7 @@ symmetric and in general indefinite, as :mod:`ddn.lagrangian` defines it. A line
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ddn.batching import expand_batch
+from ddn.functional import gradient
 from ddn.kkt.linearized import Linearized
 from ddn.lagrangian import Lagrangian
 
@@ -135,6 +136,21 @@ class KKTSystem:
         """H, ``(*batch, m, m)``."""
         return self.lagrangian.hessian(self.y, self.multipliers, self.active, self.operands)
 
+    def hessian_terms(self, hessian: Tensor) -> Tensor:
+        """|∂²f/∂y²| + |H − ∂²f/∂y²|, entry by entry: what objective and constraints add up from."""
+        if not self.num_constraints:
+            return hessian.abs()
+        nothing = torch.zeros_like(self.multipliers)
+        objective = Lagrangian(self.lagrangian.problem).hessian(
+            self.y, nothing, self.active, self.operands
+        )
+        return objective.abs() + (hessian - objective).abs()
+
+    def significant(self, hessian: Tensor) -> Tensor:
+        """H without entries that are rounding errors, where objective and constraints cancel."""
+        limit = 100 * torch.finfo(hessian.dtype).eps * self.hessian_terms(hessian)
+        return torch.where(hessian.abs() <= limit, 0, hessian)
+
     def jacobian(self) -> Tensor:
         """J, ``(*batch, p + q, m)``, with rows of zeros where inactive."""
         jacobian = self.lagrangian.problem.constraint_jacobian(self.y, self.operands)
@@ -149,7 +165,7 @@ class KKTSystem:
 
         Memory is that of one evaluation of F for as long as the system is kept.
         """
-        lagrangian, active, operands = self.lagrangian, self.active, self.operands
+        lagrangian, active, operands = self.lagrangian, self.active, self._constants
         return Linearized(
             lambda y, multipliers: lagrangian.stationarity(y, multipliers, active, operands),
             self.y,
@@ -160,17 +176,21 @@ class KKTSystem:
     @cached_property
     def hessian_product(self) -> Callable[[Tensor], Tensor]:
         """u ↦ H u for ``(*extra, *batch, m)``, likewise."""
-        lagrangian, multipliers = self.lagrangian, self.multipliers
-        active, operands = self.active, self.operands
-
-        def gradient(y: Tensor) -> Tensor:
-            result: Tensor = torch.func.grad(
-                lambda y: lagrangian.value(y, multipliers, active, operands).sum()
-            )(y)
-            return result
-
-        linearized = Linearized(gradient, self.y, size=self._work_size)
+        lagrangian, multipliers = self.lagrangian, self.multipliers.detach()
+        active, operands = self.active, self._constants
+        linearized = Linearized(
+            lambda y: gradient(
+                lambda y: lagrangian.value(y, multipliers, active, operands).sum(), y
+            )[0],
+            self.y,
+            size=self._work_size,
+        )
         return lambda u: linearized(u)[0]
+
+    @property
+    def _constants(self) -> list[Tensor]:
+        """Operands, without the graph that they come from."""
+        return [operand.detach() for operand in self.operands]
 
     @property
     def _work_size(self) -> int:
@@ -181,12 +201,15 @@ class KKTSystem:
         problem, rows = self.lagrangian.problem, self.num_general_rows
         if not rows:
             return self.y.new_zeros(*self.y.shape[:-1], 0, self.num_variables)
-        operands, like = self.operands, self.y
-        linearized = Linearized(lambda y: problem.constraints(y, operands), like, size=self._work_size)
+        operands, like = self._constants, self.y
+        linearized = Linearized(
+            lambda y: problem.constraints(y, operands), like, size=self._work_size
+        )
         basis = torch.eye(rows, self.num_constraints, dtype=like.dtype, device=like.device)
         basis = basis.reshape(rows, *(1,) * (like.ndim - 1), -1)
         jacobian = linearized(basis.expand(rows, *like.shape[:-1], -1))[0].movedim(0, -2)
-        return torch.where(self.row_weight[..., :rows].unsqueeze(-1) > 0, jacobian, 0)
+        held = self.row_weight[..., :rows] > 0
+        return jacobian if bool(held.all()) else torch.where(held.unsqueeze(-1), jacobian, 0)
 
     def select(self, index: Tensor) -> KKTSystem:
         """The problems ``index`` of the flattened batch, as a system with one batch dimension."""
@@ -270,6 +293,10 @@ class ReducedSystem:
             for name in ("hessian", "jacobian", "rows", "padding", "full_jacobian", "corner")
         }
         return ReducedSystem(**parts, is_whole=self.is_whole)
+
+    def significant(self, system: KKTSystem) -> ReducedSystem:
+        """The same without rounding errors in H; see :meth:`KKTSystem.significant`."""
+        return replace(self, hessian=system.significant(self.hessian))
 
     def reduce_right_side(
         self, right_y: Tensor, right_multipliers: Tensor
