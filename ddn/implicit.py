@@ -42,6 +42,7 @@ class Engine(Protocol):
 
     lagrangian: Lagrangian
     first_order_only: bool
+    on_failure: str
 
     def solve(self, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """y ``(*batch, m)``, μ ``(*batch, p + q)``, active ``(*batch, q)`` and diagnostics."""
@@ -205,6 +206,16 @@ def pull_back(
         return result
     grad_y, grad_multipliers = cotangents
     u, s = KKTSolve.apply(engine, -grad_y, -grad_multipliers, y, multipliers, active, *operands)
+    if engine.on_failure == "nan":
+        # A problem that failed and that the loss leaves out is out: 0 · NaN would reach shared operands.
+        out = y.isnan().any(-1, keepdim=True)
+        out = (
+            out
+            & (grad_y == 0).all(-1, keepdim=True)
+            & (grad_multipliers == 0).all(-1, keepdim=True)
+        )
+        y, multipliers = torch.where(out, 1, y), torch.where(out, 1, multipliers)
+        u, s = torch.where(out, 0, u), torch.where(out, 0, s)
 
     def pairing(*differentiated: Tensor) -> Tensor:
         moved = _replace(operands, needed, differentiated)

@@ -29,21 +29,49 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class NodeSolve:
-    """Calls the node's own ``solve``, with all inputs expanded to the whole batch."""
+    """Calls the node's own ``solve``, with all inputs expanded to the whole batch.
+
+    Problems with NaN among their inputs get NaN for an answer, and ``solve`` sees another problem of the
+    batch in their place: decompositions raise an error for a whole batch if one matrix has a NaN.
+    """
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """Solve the batch in one call of the node."""
         batch = problem.batch_shape(operands)
         inputs = problem.expand_inputs(operands, batch)
+        undefined = _has_nan(problem, inputs, batch)
+        if bool(undefined.any()) and not bool(undefined.all()):
+            inputs = _replace_problems(problem, inputs, batch, undefined)
         if problem.node.solve is not None:
             name, value = "solve", problem.call("solve", inputs)
         else:
             name, (value, _) = "solve_and_save", problem.call("solve_and_save", inputs)
         blocks = as_blocks(value)
         check_blocks(problem, blocks, batch, name)
-        y = problem.join(blocks)
+        y = torch.where(undefined.unsqueeze(-1), torch.nan, problem.join(blocks))
         status = torch.full(batch, int(Status.CONVERGED), device=y.device)
         return SolverResult(y, None, status, torch.zeros_like(status))
+
+
+def _has_nan(problem: Problem, inputs: Sequence[Tensor], batch: torch.Size) -> Tensor:
+    result = torch.zeros(batch, dtype=torch.bool, device=inputs[0].device)
+    for value in inputs[: problem.num_inputs]:
+        core = value.shape[len(batch) :]
+        result = result | value.isnan().reshape(*batch, core.numel()).any(-1)
+    return result
+
+
+def _replace_problems(
+    problem: Problem, inputs: Sequence[Tensor], batch: torch.Size, undefined: Tensor
+) -> list[Tensor]:
+    """Inputs with the data of the first defined problem in place of all undefined ones."""
+    first = tuple((~undefined).nonzero()[0].tolist())
+    result = list(inputs)
+    for position in range(problem.num_inputs):
+        value = inputs[position]
+        core = (1,) * (value.ndim - len(batch))
+        result[position] = torch.where(undefined.reshape(*batch, *core), value[first], value)
+    return result
 
 
 @dataclass(frozen=True)
