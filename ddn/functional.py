@@ -9,12 +9,17 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch._C import _autograd
+from torch._C import _autograd, _functorch
 from torch.autograd import forward_ad
 
-__all__ = ["eager", "gradient", "isolated", "reverse"]
+__all__ = ["eager", "gradient", "is_transformed", "isolated", "reverse"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_REASON = (
+    "solution() and certificate() of a declarative node, nodes made inside the compiled function, and nodes "
+    "under forward mode or transforms of torch.func run outside of graphs, see ddn.compiled"
+)
 
 
 def reverse(
@@ -30,12 +35,11 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
     ``torch.func.grad``, or, where no transform, forward mode or inference mode is at work,
     ``torch.autograd.grad``, which has half of its overhead.
     """
-    plain = forward_ad._current_level < 0 and not (
-        torch._C._are_functorch_transforms_active()
+    if (
+        is_transformed(*primals)
         or torch.is_inference_mode_enabled()
         or any(primal.is_inference() for primal in primals)
-    )
-    if not plain:
+    ):
         return cast(
             "tuple[Tensor, ...]",
             torch.func.grad(function, argnums=tuple(range(len(primals))))(*primals),
@@ -54,16 +58,25 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
         )
 
 
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether a transform of ``torch.func``, or forward mode, may see what is done with the tensors."""
+    return (
+        forward_ad._current_level >= 0
+        or bool(torch._C._are_functorch_transforms_active())
+        or any(map(_functorch.is_functorch_wrapped_tensor, tensors))
+    )
+
+
 def eager(function: Function) -> Function:
     """Keep ``function`` out of the graphs of ``torch.compile``: it breaks the graph here.
 
     The compiler does not trace custom differentiable functions that have a ``jvp``.
     """
-    return cast("Function", torch.compiler.disable(function))
+    return cast("Function", torch.compiler.disable(function, reason=_REASON))
 
 
 def isolated(function: Function) -> Function:
-    """Let ``function`` see neither autocast nor hooks on saved tensors.
+    """Let ``function`` see neither the compiler, nor autocast, nor hooks on saved tensors.
 
     Optimality conditions do not survive sixteen bits, and ``torch.func`` refuses to run under hooks
     (activation checkpointing sets them). Nothing that is computed inside is saved for a backward pass,
@@ -80,7 +93,7 @@ def isolated(function: Function) -> Function:
             with torch.autocast(device, enabled=False):
                 return function(*arguments)
 
-    return cast("Function", wrapped)
+    return eager(cast("Function", wrapped))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ it is never active.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from ddn.batching import broadcast_shapes, expand_batch, vectorize
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import SignatureError
-from ddn.functional import gradient, reverse
+from ddn.functional import gradient, is_transformed, reverse
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
@@ -121,7 +120,7 @@ class Problem:
         """Call a method of the node with parameters and buffers taken from ``operands``."""
         captured = operands[self.num_inputs :]
         # Compared with what the node holds now: inside functional_call it held other tensors.
-        if all(map(operator.is_, captured, captured_tensors(self.node).values())):
+        if all(map(_is_same, captured, captured_tensors(self.node).values())):
             return getattr(self.node, name)(*arguments)
         state = dict(zip(self._captured, captured, strict=True))
         return torch.func.functional_call(self._caller, state, (name, *arguments))
@@ -323,6 +322,20 @@ class Problem:
             operand if operand.ndim == rank else operand[index]
             for operand, rank in zip(operands, self.core_ranks, strict=True)
         ]
+
+
+def _is_same(operand: Tensor, held: Tensor) -> bool:
+    """Whether the node holds just this tensor, or a constant with the same memory."""
+    if operand is held:
+        return True
+    if is_transformed(operand, held) or operand.requires_grad or held.requires_grad:
+        return False
+    return (
+        operand.data_ptr() == held.data_ptr()
+        and operand.shape == held.shape
+        and operand.stride() == held.stride()
+        and operand.dtype == held.dtype
+    )
 
 
 def captured_tensors(node: nn.Module) -> dict[str, Tensor]:
