@@ -78,6 +78,8 @@ def nonnegative_multipliers(
         multipliers.append(torch.where(lower, torch.where(upper, left.clamp_min(0), left), 0))
         multipliers.append(torch.where(upper, torch.where(lower, (-left).clamp_min(0), -left), 0))
     result = torch.cat(multipliers, -1)
+    if not result.shape[-1]:
+        return result
     size = torch.maximum(result.abs().amax(-1), gradient.abs().amax(-1)).unsqueeze(-1)
     tolerance = torch.finfo(gradient.dtype).eps ** 0.5 * size
     negative = (result[..., p:] < -tolerance).any(-1)

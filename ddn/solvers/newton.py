@@ -23,6 +23,8 @@ _ARMIJO = 1e-4
 # A Newton step that shrinks the optimality error this much is taken whatever the merit function says of
 # it: near a solution the merit function rejects good steps (Maratos effect).
 _SUFFICIENT_DECREASE = 0.5
+# Longest trial of a line search against the size of y, once so many halvings have been in vain.
+_LONGEST_STEP, _PATIENCE = 100.0, 10
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,17 @@ class Newton:
             scale.error(_Point.at(problem, y + direction, operands)) <= _SUFFICIENT_DECREASE * error
         )
         merit = _Merit.along(point, hessian, direction, target)
-        searched, moved = self._line_search(problem, operands, point, direction, merit, newton)
+        searched, moved = self._line_search(
+            problem, operands, point, direction, merit, newton, extent
+        )
         new_y = torch.where(newton.unsqueeze(-1), y + direction, searched)
 
         # Where the objective falls off for ever, gradients vanish, too; but the steps stay long, or y
         # leaves every scale.
         size = torch.maximum(y.abs().amax(-1), extent)
         near = direction.abs().amax(-1) <= eps ** (3 / 8) * size
-        near = near & (size <= extent.clamp_min(1) / eps**2)
+        bounded = size <= extent.clamp_min(1) / eps
+        near = near & bounded
         exhausted = ~newton | (error <= 4 * eps)
         solved = convex & near & exhausted & (error <= tolerance)
         acceptable = convex & near & (error <= max(tolerance, eps**0.5))
@@ -128,6 +133,7 @@ class Newton:
         status = torch.full_like(error, int(Status.MAX_ITERATIONS), dtype=torch.int64)
         status = torch.where(~(newton | moved), int(Status.STALLED), status)
         status = torch.where(scale.is_infeasible(point), int(Status.INFEASIBLE), status)
+        status = torch.where(~bounded, int(Status.UNBOUNDED), status)
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
@@ -141,20 +147,24 @@ class Newton:
         direction: Tensor,
         merit: _Merit,
         skip: Tensor,
+        extent: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """A point with a smaller merit function, and where there is one.
 
-        A trial that fails is tried again after a step back to the constraints (second-order correction,
-        Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail without.
+        The first trial, if it fails, is tried again after a step back to the constraints (second-order
+        correction, Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail.
         """
         initial = merit.value(problem.objective(point.y, operands), point.constraint)
         slack = 10 * torch.finfo(initial.dtype).eps * initial.abs()
+        # Where curvature almost vanishes, a step is longer than any number of halvings makes up for.
+        reach = _LONGEST_STEP * torch.maximum(point.y.abs().amax(-1), extent)
+        reach = (reach / direction.abs().amax(-1)).nan_to_num(1, 1, 1)
         length = torch.ones_like(initial)
         found, accepted = point.y, skip.clone()
-        for _ in range(self.max_halvings):
+        for halving in range(self.max_halvings):
             trial = point.y + length.unsqueeze(-1) * direction
             bound = initial + _ARMIJO * length * merit.slope + slack
-            for corrected in (False, True) if problem.has_equality else (False,):
+            for corrected in (False, True) if problem.has_equality and not halving else (False,):
                 constraint = problem.equality(trial, operands)
                 if corrected:
                     trial = trial + _normal_step(point.jacobian, constraint)
@@ -165,6 +175,8 @@ class Newton:
             if bool(accepted.all()):
                 break
             length = torch.where(accepted, length, length / 2)
+            if halving == _PATIENCE:
+                length = torch.minimum(length, reach)
         return found, accepted & ~skip
 
 
@@ -243,15 +255,17 @@ class _Scale:
         return cls(torch.stack(terms).amax(0), feasibility)
 
     def is_infeasible(self, point: _Point) -> Tensor:
-        """Whether ‖h‖² is stationary, ∇½‖h‖² = Aᵀh = 0 but for rounding, and h is not zero."""
+        """Whether ‖h‖₂ or ‖h‖₁ is stationary, Aᵀh = 0 or Aᵀ sign(h) = 0, and h is not zero."""
+        result = torch.zeros_like(self.stationarity, dtype=torch.bool)
         if point.constraint.shape[-1] == 0:
-            return torch.zeros_like(self.stationarity, dtype=torch.bool)
+            return result
         eps = torch.finfo(point.y.dtype).eps
-        constraint = point.constraint.unsqueeze(-1)
-        descent = (point.jacobian.mT @ constraint).abs().amax((-2, -1))
-        terms = (point.jacobian.abs().mT @ constraint.abs()).amax((-2, -1))
-        violated = _ratio(constraint.abs().amax((-2, -1)), self.feasibility) > eps**0.25
-        return violated & (terms > 0) & (descent <= eps**0.5 * terms)
+        for weights in (point.constraint.unsqueeze(-1), point.constraint.sign().unsqueeze(-1)):
+            descent = (point.jacobian.mT @ weights).abs().amax((-2, -1))
+            terms = (point.jacobian.abs().mT @ weights.abs()).amax((-2, -1))
+            result = result | ((terms > 0) & (descent <= eps**0.5 * terms))
+        violation = _ratio(point.constraint.abs().amax(-1), self.feasibility)
+        return result & (violation > eps**0.25)
 
     def error(self, point: _Point) -> Tensor:
         error = _ratio(point.stationarity.abs().amax(-1), self.stationarity)
