@@ -1,7 +1,7 @@
 """Backward pass of the generic engine against the classical way with a dense mixed Hessian.
 
-Entropy problem, argmin_y Σ y log y − ⟨W x, y⟩ s.t. 1ᵀy = 1, batch 8, m = 100, n = 10², 10³, 10⁴; memory also at
-n = 10⁵. The classical way (Gould, Hartley and Campbell 2021, Prop. 4.6) builds H = ∂²L/∂y² and
+Entropy problem, argmin_y Σ y log y − ⟨W x, y⟩ s.t. 1ᵀy = 1, batch 8, m = 100, n = 10², 10³, 10⁴ and
+10⁵. The classical way (Gould, Hartley and Campbell 2021, Prop. 4.6) builds H = ∂²L/∂y² and
 B = ∂²L/∂y∂x by m reverse passes each, row by row for the whole batch, and pulls a cotangent v back as
 
     x̄ = Bᵀ w,        w = H⁻¹Aᵀ (A H⁻¹ Aᵀ)⁻¹ A H⁻¹ v − H⁻¹ v .

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ddn.captured import captured_tensors
 from ddn.errors import DtypeError
-from ddn.problem import Problem, captured_tensors
+from ddn.problem import Problem
 from ddn.signature import Signature, format_term
 from ddn.solution import Solution, SolvedProblem
 

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ddn.binding import bind
+from ddn.captured import captured_tensors
 from ddn.errors import DeclarativeNodeError
 from ddn.forward_mode import inside_transform
 from ddn.node_functions import guard_parameters
 from ddn.passes import pull_back_pass, solve_pass
-from ddn.problem import captured_tensors
 from ddn.signature import Signature
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from ddn.binding import Bound, bind
-from ddn.certificate import Certificate, certify, require_feasible_size
+from ddn.certificate import Certificate
+from ddn.certify import certify, require_feasible_size
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
 from ddn.compiled import identify, is_traced, solve_in_graph

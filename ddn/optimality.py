@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from ddn.functional import reverse
+from ddn.generic import generic_signs, generic_vector
 from ddn.lagrangian import Lagrangian
-from ddn.problem import Problem, generic_vector
+from ddn.problem import Problem
 
 __all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to", "scale_at_zero"]
 
@@ -232,14 +233,3 @@ def _estimated_row_norms(
         rows = pushforward(z)[0][..., :stated]
         squares = squares + rows.square() / _NUM_PROBES
     return squares.sqrt()
-
-
-def generic_signs(like: Tensor, probe: int = 0) -> Tensor:
-    """Numbers of random sign and of size about 1, the same on every call, in the shape of ``like``.
-
-    Not ±1: sums of two of these vanish too easily.
-    """
-    index = torch.arange(like.shape[-1], device=like.device, dtype=torch.float64) + 1
-    fraction = (index * 0.7548776662466927 + (probe + 1) * 0.5698402909980532 * index.sqrt()).frac()
-    signs = torch.where(fraction < 0.5, -1.0, 1.0).to(like.dtype)
-    return (signs * generic_vector(like)).expand_as(like)

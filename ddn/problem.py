@@ -19,14 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from ddn.batching import broadcast_shapes, expand_batch, vectorize
+from ddn.captured import MethodCaller, captured_tensors, is_same
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import SignatureError
-from ddn.functional import gradient, is_transformed, reverse
+from ddn.functional import gradient, reverse
+from ddn.generic import generic_vector
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
 
-__all__ = ["Problem", "captured_tensors", "generic_vector"]
+__all__ = ["Problem"]
 
 
 class Problem:
@@ -120,7 +122,7 @@ class Problem:
         """Call a method of the node with parameters and buffers taken from ``operands``."""
         captured = operands[self.num_inputs :]
         # Compared with what the node holds now: inside functional_call it held other tensors.
-        if all(map(_is_same, captured, captured_tensors(self.node).values())):
+        if all(map(is_same, captured, captured_tensors(self.node).values())):
             return getattr(self.node, name)(*arguments)
         state = dict(zip(self._captured, captured, strict=True))
         return torch.func.functional_call(self._caller, state, (name, *arguments))
@@ -274,7 +276,7 @@ class Problem:
 
     @cached_property
     def _caller(self) -> nn.Module:
-        return _MethodCaller(self.node)
+        return MethodCaller(self.node)
 
     # -- where to start -------------------------------------------------------------------------
 
@@ -322,45 +324,3 @@ class Problem:
             operand if operand.ndim == rank else operand[index]
             for operand, rank in zip(operands, self.core_ranks, strict=True)
         ]
-
-
-def _is_same(operand: Tensor, held: Tensor) -> bool:
-    """Whether the node holds just this tensor, or a constant with the same memory."""
-    if operand is held:
-        return True
-    if is_transformed(operand, held) or operand.requires_grad or held.requires_grad:
-        return False
-    return (
-        operand.data_ptr() == held.data_ptr()
-        and operand.shape == held.shape
-        and operand.stride() == held.stride()
-        and operand.dtype == held.dtype
-    )
-
-
-def captured_tensors(node: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of a node (and its submodules) by name."""
-    if next(node.children(), None) is None:
-        own = {**node._parameters, **node._buffers}
-        return {name: value for name, value in own.items() if value is not None}
-    return {**dict(node.named_parameters()), **dict(node.named_buffers())}
-
-
-def generic_vector(like: Tensor) -> Tensor:
-    """Numbers in (1/2, 3/2) without any pattern, the same on every call; ``(m,)`` for ``(*batch, m)``.
-
-    Fractional parts of multiples of the golden ratio: a point in general position, positive, finite.
-    """
-    index = torch.arange(1, like.shape[-1] + 1, device=like.device, dtype=torch.float64)
-    return (0.5 + (index * 0.6180339887498949).frac()).to(like.dtype)
-
-
-class _MethodCaller(nn.Module):
-    """Lets ``torch.func.functional_call`` reach any method of a node, not only ``forward``."""
-
-    def __init__(self, node: nn.Module) -> None:
-        super().__init__()
-        self.node = node
-
-    def forward(self, name: str, *arguments: Any) -> Any:
-        return getattr(self.node, name)(*arguments)

@@ -20,11 +20,12 @@ from torch import Tensor
 from ddn.engine import ImplicitEngine
 from ddn.errors import SignatureError
 from ddn.forward_mode import inside_transform
+from ddn.generic import generic_vector
 from ddn.implicit import StationaryPoint
 from ddn.kkt.dense import Dense
 from ddn.lagrangian import Lagrangian
 from ddn.optimality import acceptable_residual
-from ddn.problem import Problem, generic_vector
+from ddn.problem import Problem
 from ddn.solution import SolvedProblem
 from ddn.solvers.base import Solver, as_blocks
 
