@@ -3,8 +3,9 @@
 from ddn.kkt.automatic import Automatic
 from ddn.kkt.block_diagonal import BlockDiagonal
 from ddn.kkt.dense import Dense
+from ddn.kkt.equilibration import HutchinsonDiagonal
 from ddn.kkt.minres import MINRES
-from ddn.kkt.projected_cg import HutchinsonDiagonal, ProjectedCG
+from ddn.kkt.projected_cg import ProjectedCG
 from ddn.kkt.schur import SchurComplement
 from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from ddn.kkt.block_diagonal import BlockDiagonalFactorization
 from ddn.kkt.blocks import diagonal_blocks, has_other_entries
 from ddn.kkt.dense import Dense
+from ddn.kkt.equilibration import HutchinsonDiagonal
 from ddn.kkt.fallback import WithFallback
 from ddn.kkt.minres import MINRES
-from ddn.kkt.projected_cg import HutchinsonDiagonal, ProjectedCG
+from ddn.kkt.projected_cg import ProjectedCG
 from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 
 __all__ = ["Automatic"]
 
-# Fewer variables are solved by a dense matrix in less time than it takes to look for structure.
-_SMALL = 64
+# Smaller dense matrices, all problems together, are solved in the time that it takes to look for structure.
+_SMALL = 2**16
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,17 @@ class Automatic:
     With m variables, k constraints that are held (equalities and active inequalities), r rows of
     ``equality`` and ``inequality``, and B problems in the batch:
 
-    1. m < 64: :class:`~ddn.kkt.Dense`, if it fits.
-    2. H is block diagonal: :class:`~ddn.kkt.BlockDiagonal`, with the ``hessian_block_size`` that the node
-       declares as a class attribute, or with 1. Two products with H show whether it is so.
+    1. B (m + k)² ≤ 2¹⁶ numbers: :class:`~ddn.kkt.Dense`, without a look at the structure.
+    2. H is block diagonal, and B r m ≤ ``dense_budget``: :class:`~ddn.kkt.BlockDiagonal`, with the
+       ``hessian_block_size`` that the node declares as a class attribute, or with 1. Two products with H
+       show whether it is so; where a dense matrix is out of reach, one product and the residual of the
+       solution.
     3. B (m + k)² ≤ ``dense_budget``: :class:`~ddn.kkt.Dense`.
     4. B r m ≤ ``dense_budget``: :class:`~ddn.kkt.ProjectedCG` with :class:`~ddn.kkt.HutchinsonDiagonal`.
     5. Otherwise :class:`~ddn.kkt.MINRES`.
 
-    Problems that blocks cannot solve go to the next that fits; problems that one of the iterative solvers
-    cannot solve go to the other one, before they are reported. Nothing depends on the machine.
+    Problems that blocks cannot solve go to the next that fits; problems that conjugate gradients cannot
+    solve go to MINRES, before they are reported. Nothing depends on the machine.
 
     Attributes:
         dense_budget: how many numbers a dense matrix may have, all problems together; the default,
@@ -44,11 +47,12 @@ class Automatic:
 
     def factorize(self, system: KKTSystem) -> KKTFactorization:
         """Choose, and factorize."""
-        dense = self._fits_dense(system)
-        if dense and system.num_variables < _SMALL:
+        numbers = self._dense_numbers(system)
+        dense, few_rows = numbers <= self.dense_budget, self._has_few_rows(system)
+        if numbers <= min(_SMALL, self.dense_budget):
             return Dense().factorize(system)
-        rest: KKTSolver = Dense() if dense else Iterative(self._fits_rows(system))
-        if not self._fits_rows(system):
+        rest: KKTSolver = Dense() if dense else _Iterative() if few_rows else MINRES()
+        if not few_rows:
             return rest.factorize(system)
         declared = getattr(system.lagrangian.problem.node, "hessian_block_size", None)
         matrix = diagonal_blocks(system, int(declared or 1))
@@ -57,30 +61,22 @@ class Automatic:
             return rest.factorize(system)
         return WithFallback(system, BlockDiagonalFactorization(system, matrix), rest)
 
-    def _fits_dense(self, system: KKTSystem) -> bool:
+    def _dense_numbers(self, system: KKTSystem) -> int:
+        """Of the largest dense matrix."""
         m, count = system.num_variables, system.batch_shape.numel()
         held = (system.corner == 0).sum(-1)
         k = int(held.max()) if held.numel() else 0
-        return count * max((m + k) ** 2, m * system.num_constraints) <= self.dense_budget
+        return count * max((m + k) ** 2, m * system.num_constraints)
 
-    def _fits_rows(self, system: KKTSystem) -> bool:
-        numbers = system.num_general_rows * max(system.num_variables, system.num_general_rows)
-        return system.batch_shape.numel() * numbers <= self.dense_budget
+    def _has_few_rows(self, system: KKTSystem) -> bool:
+        rows = system.num_general_rows
+        numbers = system.batch_shape.numel() * rows * max(system.num_variables, rows)
+        return numbers <= self.dense_budget
 
 
-@dataclass(frozen=True)
-class Iterative:
-    """Conjugate gradients or MINRES, and the other one for problems that the first cannot solve.
-
-    Attributes:
-        few_rows: start with conjugate gradients, which need J as a matrix; else only MINRES.
-    """
-
-    few_rows: bool
+class _Iterative:
+    """Conjugate gradients, and MINRES for the problems that they cannot solve."""
 
     def factorize(self, system: KKTSystem) -> KKTFactorization:
-        """Prepare the first; the second when it is needed."""
-        if not self.few_rows:
-            return MINRES().factorize(system)
         first = ProjectedCG(preconditioner=HutchinsonDiagonal()).factorize(system)
         return WithFallback(system, first, MINRES())

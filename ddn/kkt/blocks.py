@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from ddn.kkt.system import KKTSystem
 from ddn.linear_solve import SymmetricFactorization, factorize
 
 __all__ = ["BlockInverse", "BlockMatrix", "diagonal_blocks", "has_other_entries"]
+
+# Entries of a diagonal that are this many units of rounding of the largest one, or less, may be rounding errors.
+_SUSPICIOUS = 1e4
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,25 @@ class BlockMatrix:
 
 
 def diagonal_blocks(system: KKTSystem, block_size: int) -> BlockMatrix:
-    """The diagonal blocks of H by ``block_size`` products, if it has no other entries."""
+    """The diagonal blocks of H by ``block_size`` products, if it has no other entries.
+
+    Where objective and constraints cancel, rounding errors are not taken for curvature.
+    """
+    matrix = _read_blocks(system, block_size)
+    if not system.num_constraints or system.lagrangian.barrier:
+        return matrix
+    size, eps = matrix.diagonal().abs(), torch.finfo(system.y.dtype).eps
+    if not bool((size.amin(-1) <= _SUSPICIOUS * eps * size.amax(-1)).any()):
+        return matrix
+    objective = _read_blocks(
+        replace(system, multipliers=torch.zeros_like(system.multipliers)), block_size
+    ).blocks
+    terms = objective.abs() + (matrix.blocks - objective).abs()
+    dust = matrix.blocks.abs() <= 10 * eps * terms
+    return BlockMatrix(torch.where(dust, 0, matrix.blocks), matrix.size)
+
+
+def _read_blocks(system: KKTSystem, block_size: int) -> BlockMatrix:
     m = system.num_variables
     y, b = system.y, min(block_size, m)
     if b == 1:

@@ -64,9 +64,10 @@ def replaced(
         count: number of problems in the batch.
         right: the right side of all problems.
     """
-    first, second = (part.reshape(-1, count, part.shape[-1])[:, index] for part in right)
+    extra = found[2].numel() // count
+    first, second = (part.reshape(extra, count, part.shape[-1])[:, index] for part in right)
     new = other.solve(first, second)
-    u, s = (part.reshape(-1, count, part.shape[-1]).clone() for part in found[:2])
-    failed = found[2].reshape(-1, count).clone()
+    u, s = (part.reshape(extra, count, part.shape[-1]).clone() for part in found[:2])
+    failed = found[2].reshape(extra, count).clone()
     u[:, index], s[:, index], failed[:, index] = new
     return u.reshape(found[0].shape), s.reshape(found[1].shape), failed.reshape(found[2].shape)

@@ -232,14 +232,17 @@ class FreeSystem:
         """Whether residuals are as small as rounding in the products allows, ``(*extra, *batch)``."""
         # Random signs keep terms from canceling: what comes out is the size of the terms.
         signs = random_signs(u, 1)[0] * u, random_signs(s, 1)[0] * s
-        unit = _ROUNDING * torch.finfo(u.dtype).eps
+        eps = torch.finfo(u.dtype).eps
+        unit = _ROUNDING * eps
         terms_y, terms_rows = map(largest, self.product(*signs))
         # Where the constraints leave nothing free, u is rounding itself: its scale is that of H⁻¹ r_y.
         curvature, slope = self._sizes
         length = size / torch.where(curvature > 0, curvature, 1)
         terms_rows = torch.maximum(terms_rows, slope * length)
         small = largest(residual_y) <= unit * terms_y
-        return small & (largest(residual_rows) <= unit * terms_rows)
+        # Terms so large that nothing but rounding is left of the right side are no solution.
+        meaningful = unit * terms_y <= eps**0.25 * size
+        return small & meaningful & (largest(residual_rows) <= unit * terms_rows)
 
 
 def _choose(condition: Tensor, value: Tensor, other: Tensor | float) -> Tensor:

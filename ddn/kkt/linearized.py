@@ -102,7 +102,7 @@ def apply_matrix(matrix: Tensor, vectors: Tensor) -> Tensor:
     if extra <= 0:
         return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
     leading = vectors.shape[:extra]
-    columns = vectors.reshape(-1, *vectors.shape[extra:]).movedim(0, -1)
+    columns = vectors.reshape(leading.numel(), *vectors.shape[extra:]).movedim(0, -1)
     return (matrix @ columns).movedim(-1, 0).reshape(*leading, *matrix.shape[:-1])
 
 
@@ -113,9 +113,9 @@ def largest(vector: Tensor) -> Tensor:
     return torch.maximum(vector.amax(-1), -vector.amin(-1))
 
 
-def random_signs(like: Tensor, count: int) -> Tensor:
+def random_signs(like: Tensor, count: int, seed: int = 0) -> Tensor:
     """Random signs, the same on every call and for every problem, ``(count, *like.shape)``."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, (count, like.shape[-1]), generator=generator, dtype=torch.int8)
     signs = (2 * signs - 1).to(like.device, like.dtype)
     return signs.reshape(count, *(1,) * (like.ndim - 1), -1).expand(count, *like.shape)

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddn.kkt.equilibration import row_scale
 from ddn.kkt.free_system import FreeSystem
 from ddn.kkt.system import KKTFactorization, KKTSystem
 
 __all__ = ["MINRES", "MINRESFactorization", "minimum_residual"]
+
+# Products for one estimate of the sizes of the rows of K.
+_PROBES = 8
+# The recursive residual goes this much further than the true one must, so that one pass is enough.
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,9 @@ class MINRES:
     """The minimum-residual method for the whole KKT matrix, which may be indefinite (Paige and Saunders 1975).
 
     For many variables and many rows: neither H nor J is formed, one iteration is one reverse pass through
-    the optimality conditions, and memory is O(m + p + q). y and μ are scaled so that their blocks of K are of
-    one size; bounds are eliminated. A singular system gives the solution of minimum norm (in this scale) if
-    there is one. Every problem of a batch, and every right side, converges on its own.
+    the optimality conditions, and memory is O(m + p + q). Bounds are eliminated, y and μ are scaled so that
+    their blocks of K are of one size, and rows of very different sizes are equilibrated. A singular system
+    gives the solution of minimum norm (in this scale) if there is one. Every problem of a batch, and every right side, converges on its own.
 
     Attributes:
         tolerance: relative residual at which the iteration ends; None for ε^(3/4), 1.8e-12 in float64. Ten
@@ -59,7 +65,7 @@ class MINRESFactorization:
         self._max_iterations = limit if options.max_iterations is None else options.max_iterations
         self._free = FreeSystem(system, None)
         self._held = system.row_weight[..., : system.num_general_rows] > 0
-        self._scales = self._block_scales()
+        self._scale = self._balance()
 
     def solve(self, right_y: Tensor, right_multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`ddn.kkt.system.KKTFactorization`."""
@@ -67,8 +73,8 @@ class MINRESFactorization:
             right_y, right_multipliers, self._correct, self._tolerance, 10 * self._tolerance
         )
 
-    def _block_scales(self) -> tuple[Tensor, Tensor]:
-        """Scales of y and of the rows that make the blocks of K of size 1."""
+    def _balance(self) -> Tensor:
+        """Scale of y and of the rows, ``(*batch, m + r)``: all rows of the scaled K are of size 1."""
         first, second = self._free.probe
         held = self._held
         curvature = first.square().mean(-1, keepdim=True).sqrt()
@@ -77,28 +83,37 @@ class MINRESFactorization:
         curvature, slope = (torch.where(size > 0, size, 1) for size in (curvature, slope))
         # Where C is larger than J H⁻¹ Jᵀ, it decides.
         complement = slope.square() / curvature + self._free.corner
-        weight = self._free.weight
+        weight, fixed = self._free.weight, self._free.fixed
         diagonal = curvature.expand(first.shape) if weight is None else curvature + weight
-        return diagonal.rsqrt(), complement.rsqrt()
+        scale = torch.cat([diagonal, complement], -1).rsqrt()
+        free = torch.ones_like(first, dtype=torch.bool) if fixed is None else ~fixed
+        kept = torch.cat([free, held], -1)
+        sizes = row_scale(lambda x: self._product(x, scale), scale, kept, _PROBES, signed=False)
+        return scale * sizes.rsqrt()
+
+    def _product(self, x: Tensor, scale: Tensor) -> Tensor:
+        """T K T x for the free variables and the rows that are held."""
+        m = self._free.system.num_variables
+        moved = scale * x
+        first, second = self._free.product(self._free.free(moved[..., :m]), moved[..., m:])
+        second = torch.where(self._held, second, 0)
+        return scale * torch.cat([self._free.free(first), second], -1)
 
     def _correct(
         self, right_y: Tensor, right_rows: Tensor, pending: Tensor
     ) -> tuple[Tensor, Tensor]:
-        scale_y, scale_rows = self._scales
-        m = right_y.shape[-1]
-        held = self._held
+        m, held, scale = right_y.shape[-1], self._held, self._scale
         # Inactive rows stand alone: −C s = r.
         alone = torch.where(held, 0, -right_rows / torch.where(held, 1, self._free.corner))
-
-        def product(vector: Tensor) -> Tensor:
-            u, s = scale_y * vector[..., :m], scale_rows * vector[..., m:]
-            first, second = self._free.product(self._free.free(u), s)
-            second = torch.where(held, scale_rows * second, 0)
-            return torch.cat([self._free.free(scale_y * first), second], -1)
-
-        right = torch.cat([scale_y * right_y, torch.where(held, scale_rows * right_rows, 0)], -1)
-        found = minimum_residual(product, right, pending, self._tolerance, self._max_iterations)
-        return scale_y * found[..., :m], scale_rows * found[..., m:] + alone
+        right = scale * torch.cat([right_y, torch.where(held, right_rows, 0)], -1)
+        found = scale * minimum_residual(
+            lambda x: self._product(x, scale),
+            right,
+            pending,
+            _MARGIN * self._tolerance,
+            self._max_iterations,
+        )
+        return found[..., :m], found[..., m:] + alone
 
 
 def minimum_residual(

@@ -18,35 +18,12 @@ from torch import Tensor
 from ddn.kkt.blocks import BlockInverse, BlockMatrix
 from ddn.kkt.constraint_preconditioner import ConstraintPreconditioner
 from ddn.kkt.free_system import FreeSystem
-from ddn.kkt.linearized import random_signs
 from ddn.kkt.system import KKTFactorization, KKTSystem
 
-__all__ = ["HutchinsonDiagonal", "ProjectedCG", "ProjectedCGFactorization"]
+__all__ = ["ProjectedCG", "ProjectedCGFactorization"]
 
-# Entries of an estimated diagonal are at least this part of the size of their row.
-_LEAST_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class HutchinsonDiagonal:
-    """Estimate of the diagonal of H by products with random signs z: the mean of z ∘ H z.
-
-    Exact for a diagonal H. The signs are the same on every call. Entries are kept positive: at least a
-    tenth of the size of their row of H, which the same products estimate (Bekas, Kokiopoulou and Saad
-    2007).
-
-    Attributes:
-        probes: number of products.
-    """
-
-    probes: int = 8
-
-    def __call__(self, system: KKTSystem) -> Tensor:
-        """Positive, ``(*batch, m)``."""
-        signs = random_signs(system.y, self.probes)
-        products = system.hessian_product(signs)
-        row = products.square().mean(0).sqrt()
-        return torch.maximum((signs * products).mean(0), _LEAST_SHARE * row)
+# The recursive residual goes this much further than the true one must, so that one pass is enough.
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,8 +40,8 @@ class ProjectedCG:
             times as much, in the true residual, counts as solved.
         max_iterations: for one right side; None for 10 m, but no more than 5000.
         preconditioner: gives the diagonal G, ``(*batch, m)``, for a system, such as
-            :class:`~ddn.kkt.HutchinsonDiagonal`; None for the identity (plus what bounds add with
-            ``smoothing``).
+            :class:`~ddn.kkt.HutchinsonDiagonal`; None for a multiple of the identity. What bounds add with
+            ``smoothing`` is added to it.
     """
 
     tolerance: float | None = None
@@ -112,19 +89,15 @@ class ProjectedCGFactorization:
 
     def _diagonal(self, system: KKTSystem, options: ProjectedCG) -> Tensor:
         """G with W, positive."""
-        if options.preconditioner is not None:
+        if options.preconditioner is None:
+            typical = self._free.probe[0].square().mean(-1, keepdim=True).sqrt()
+            diagonal = torch.where(typical > 0, typical, 1).expand(system.y.shape)
+        else:
             diagonal = options.preconditioner(system).expand(system.y.shape)
             positive = torch.where(diagonal > 0, diagonal, 0)
             size = positive.amax(-1, keepdim=True)
             floor = torch.finfo(diagonal.dtype).eps * torch.where(size > 0, size, 1)
             diagonal = torch.maximum(positive, floor)
-        elif self._free.weight is None:
-            return torch.ones_like(system.y)
-        else:
-            # W is on the scale of H only if the rest of the diagonal is.
-            typical = system.hessian_product(random_signs(system.y, 1)[0])
-            typical = typical.square().mean(-1, keepdim=True).sqrt().expand(system.y.shape)
-            diagonal = torch.where(typical > 0, typical, 1)
         return diagonal if self._free.weight is None else diagonal + self._free.weight
 
     def _iterate(
@@ -141,9 +114,9 @@ class ProjectedCGFactorization:
         step_y, step_rows = self._preconditioner.solve(residual_y, residual_rows)
         energy = _dot(residual_y, step_y)
         eps = torch.finfo(right_y.dtype).eps
-        inverse = 1 / self._metric.diagonal()
-        floor = eps**2 * _dot(residual_y.square(), inverse.expand_as(residual_y))
-        limit = torch.maximum(self._tolerance**2 * energy, floor)
+        metric = self._metric.diagonal()
+        floor = eps**2 * (residual_y.square() / metric).sum(-1)
+        limit = torch.maximum((_MARGIN * self._tolerance) ** 2 * energy, floor)
         running = pending & (energy > limit)
         for _ in range(self._max_iterations):
             if not bool(running.any()):
@@ -152,7 +125,7 @@ class ProjectedCGFactorization:
             product_y = self._free.free(product_y)
             curvature = _dot(step_y, product_y) + _dot(step_rows, product_rows)
             # Curvature that is not positive ends it: the residual stays, and the problem fails.
-            running = running & (curvature > 0)
+            running = running & (curvature > 10 * eps * _dot(step_y, metric * step_y))
             length = torch.where(running, energy / curvature, 0).unsqueeze(-1)
             u, s = u + length * step_y, s + length * step_rows
             residual_y = residual_y - length * product_y

@@ -69,8 +69,9 @@ class SchurComplementFactorization:
 
     def _eliminate(self, right_y: Tensor, right_rows: Tensor) -> tuple[Tensor, Tensor]:
         batch = self._factor.shape[:-2]
+        extra = right_y.shape[: right_y.ndim - 1 - len(batch)]
         first, second = (
-            part.reshape(-1, *batch, part.shape[-1]).movedim(0, -1)
+            part.reshape(extra.numel(), *batch, part.shape[-1]).movedim(0, -1)
             for part in (right_y, right_rows)
         )
         half = torch.linalg.solve_triangular(self._factor, first, upper=False)
