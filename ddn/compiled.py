@@ -1,15 +1,18 @@
 """Nodes inside the graphs of ``torch.compile``: two operators that the compiler does not look into.
 
-What a node does depends on its data: it iterates until it has converged, verifies what it has found, and raises
-errors that list the problems that failed. None of that is a graph. So, to the compiler, a node is one operator,
+What a node does depends on its data: it iterates until it has converged, verifies what it has
+found, and raises
+errors that list the problems that failed. None of that is a graph. So, to the compiler, a node is
+one operator,
 ``ddn::solve``, and its derivative another, ``ddn::pull_back``; when the graph runs, they call the machinery
 that runs without a compiler, with all its checks. The compiler sees operands and shapes and nothing else of a
 node: its functions are called with ordinary tensors only.
 
 Which node is meant is an input of the graph, a number. What the solve keeps for the derivative (multipliers,
-active set, factorizations) has sizes that only the node's functions know. So the operators hand on a ticket for
-it: a tensor whose memory owns what was kept. Where only a copy of that memory is left (it was moved to another
-device, say), the problem is solved again.
+active set, factorizations) has sizes that only the node's functions know. So the operators hand
+on a ticket for
+it: a tensor whose memory owns what was kept. Where only a copy of that memory is left (it was
+moved to another device, say), the problem is solved again.
 
 Second derivatives of compiled graphs do not exist in torch. Transforms of ``torch.func`` and forward mode
 *inside* a compiled function break the graph at the node.
@@ -34,6 +37,7 @@ from ddn.binding import bind
 from ddn.captured import captured_tensors
 from ddn.errors import DeclarativeNodeError
 from ddn.forward_mode import inside_transform
+from ddn.functional import eager
 from ddn.node_functions import guard_parameters
 from ddn.passes import pull_back_pass, solve_pass
 from ddn.signature import Signature
@@ -52,7 +56,7 @@ _nodes: WeakValueDictionary[int, DeclarativeNode] = WeakValueDictionary()
 _numbers = count(secrets.randbits(62))
 
 
-@torch.compiler.disable
+@eager
 def identify(node: DeclarativeNode) -> Tensor:
     """A number for the node, by which compiled graphs call it."""
     number = next(_numbers)
@@ -190,8 +194,9 @@ def _pull_back(
             results = []
             for position in needed:
                 gradient, operand = gradients[position], operands[position]
-                absent = gradient is None
-                results.append(torch.zeros_like(operand) if absent else gradient.to(operand.dtype))
+                results.append(
+                    torch.zeros_like(operand) if gradient is None else gradient.to(operand.dtype)
+                )
             return _own_memory(results, [*operands, *cotangents, *found])
 
         return _holding(node, captured, run)

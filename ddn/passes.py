@@ -1,7 +1,8 @@
 """The forward and the backward pass of a node as two plain functions.
 
-Between them, autograd keeps nothing: the solve returns what the derivative will need, and the pull-back takes it
-with operands of the same values. That is how the operators of a compiled graph (:mod:`ddn.compiled`) call a node.
+Between them, autograd keeps nothing: the solve returns what the derivative will need, and the
+pull-back takes it with operands of the same values. That is how the operators of a compiled graph
+(:mod:`ddn.compiled`) call a node.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from ddn.linear_solve import SymmetricFactorization, factorize
 
 __all__ = ["BlockInverse", "BlockMatrix", "diagonal_blocks", "has_other_entries"]
 
-# Entries of a diagonal that are this many units of rounding of the largest one, or less, may be rounding errors.
+# Entries of a diagonal that are this many units of rounding of the largest one, or less, may be
+# rounding errors.
 _SUSPICIOUS = 1e4
 
 
@@ -148,7 +149,8 @@ def _group(vector: Tensor, block_size: int) -> Tensor:
     missing = -vector.shape[-1] % block_size
     if missing:
         vector = torch.nn.functional.pad(vector, (0, missing))
-    return vector.unflatten(-1, (-1, block_size))
+    result: Tensor = vector.unflatten(-1, (-1, block_size))
+    return result
 
 
 def _isolate(matrix: BlockMatrix, fixed: Tensor | None) -> Tensor:

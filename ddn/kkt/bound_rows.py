@@ -51,7 +51,9 @@ class BoundRows:
         fixed = exists & (corner == 0)
         corner = torch.where(corner == 0, 1, corner)
         weight = torch.where(exists & ~fixed, 1 / corner, 0)
-        return cls(*fixed.chunk(2, -1), *weight.chunk(2, -1), corner)
+        lower, upper = fixed.chunk(2, -1)
+        lower_weight, upper_weight = weight.chunk(2, -1)
+        return cls(lower, upper, lower_weight, upper_weight, corner)
 
     @property
     def fixed(self) -> Tensor:

@@ -1,7 +1,9 @@
 """Diagonal scaling of a symmetric matrix that is known by products only.
 
-Products with random signs z estimate the size of every row, the root mean square of (A z)_i, and the diagonal,
-the mean of z_i (A z)_i (Bekas, Kokiopoulou and Saad 2007). Large rows drown small ones, so that the estimate is
+Products with random signs z estimate the size of every row, the root mean square of (A z)_i, and
+the diagonal,
+the mean of z_i (A z)_i (Bekas, Kokiopoulou and Saad 2007). Large rows drown small ones, so that
+the estimate is
 repeated for the scaled matrix until its rows are of one size up to the noise of the estimate; noise itself is
 not taken for a scale.
 """

@@ -161,7 +161,8 @@ class FreeSystem:
             trial_error = self._error(right, size, *trial, *rest)
             better = pending & (trial_error < error)
             new, old = (*trial, *values, *rest), (u, s, first, second, *residual)
-            u, s, first, second, *residual = map(_choose, repeat(better), new, old)
+            u, s, first, second, *rest_ = map(_choose, repeat(better), new, old)
+            residual = (rest_[0], rest_[1])
             pending = better & (trial_error < 0.5 * error) & (trial_error > target)
             error = _choose(better, trial_error, error)
             if not bool(pending.any()):
@@ -242,7 +243,8 @@ class FreeSystem:
         small = largest(residual_y) <= unit * terms_y
         # Terms so large that nothing but rounding is left of the right side are no solution.
         meaningful = unit * terms_y <= eps**0.25 * size
-        return small & meaningful & (largest(residual_rows) <= unit * terms_rows)
+        result: Tensor = small & meaningful & (largest(residual_rows) <= unit * terms_rows)
+        return result
 
 
 def _choose(condition: Tensor, value: Tensor, other: Tensor | float) -> Tensor:

@@ -50,11 +50,15 @@ def multipliers_by_products(
     system = _LeastSquaresSystem(
         Lagrangian(problem), y, torch.zeros_like(rows), candidate, operands
     )
-    _, multipliers, _ = MINRES().factorize(system).solve(-objective_gradient, torch.zeros_like(rows))
+    _, multipliers, _ = (
+        MINRES().factorize(system).solve(-objective_gradient, torch.zeros_like(rows))
+    )
     bounds = problem.num_bound_rows
     if not bounds:
         return multipliers
-    stated, lower, upper = multipliers.split([rows.shape[-1] - bounds, bounds // 2, bounds // 2], -1)
+    stated, lower, upper = multipliers.split(
+        [rows.shape[-1] - bounds, bounds // 2, bounds // 2], -1
+    )
     # Where both bounds of a variable are near, the multiplier belongs to one of them.
     near = candidate[..., candidate.shape[-1] - bounds :].unflatten(-1, (2, -1)).all(-2)
     force = upper - lower
@@ -67,7 +71,7 @@ class _LeastSquaresSystem(KKTSystem):
     """The rows of a KKT system, with the identity for its Hessian."""
 
     @property
-    def hessian_product(self) -> Callable[[Tensor], Tensor]:  # type: ignore[override]
+    def hessian_product(self) -> Callable[[Tensor], Tensor]:
         return lambda u: u
 
     @cached_property

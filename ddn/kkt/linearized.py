@@ -11,7 +11,14 @@ from torch.autograd import forward_ad
 
 from ddn.functional import reverse
 
-__all__ = ["Linearized", "apply_matrix", "generic_direction", "is_transformed", "largest", "random_signs"]
+__all__ = [
+    "Linearized",
+    "apply_matrix",
+    "generic_direction",
+    "is_transformed",
+    "largest",
+    "random_signs",
+]
 
 # Directions are mapped at once as long as a copy of everything for each has at most this many numbers.
 _CHUNK = 2**18

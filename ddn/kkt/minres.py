@@ -22,12 +22,15 @@ _MARGIN = 0.1
 
 @dataclass(frozen=True)
 class MINRES:
-    """The minimum-residual method for the whole KKT matrix, which may be indefinite (Paige and Saunders 1975).
+    """The minimum-residual method for the whole KKT matrix, which may be indefinite.
+
+    (Paige and Saunders 1975.)
 
     For many variables and many rows: neither H nor J is formed, one iteration is one reverse pass through
     the optimality conditions, and memory is O(m + p + q). Bounds are eliminated, y and μ are scaled so that
     their blocks of K are of one size, and rows of very different sizes are equilibrated. A singular system
-    gives the solution of minimum norm (in this scale) if there is one. Every problem of a batch, and every right side, converges on its own.
+    gives the solution of minimum norm (in this scale) if there is one. Every problem of a batch,
+    and every right side, converges on its own.
 
     Attributes:
         tolerance: relative residual at which the iteration ends; None for ε^(3/4), 1.8e-12 in float64. Ten
@@ -136,6 +139,7 @@ def minimum_residual(
         max_iterations: of all.
     """
     eps = torch.finfo(right.dtype).eps
+    negligible = max(tolerance, 100 * eps)
     x = torch.zeros_like(right)
     beta = _norm(right)
     residual = beta  # the norm of b − A x
@@ -163,7 +167,7 @@ def minimum_residual(
         bar = -cosine * beta
         # ‖A r‖/‖r‖: zero at a least-squares solution.
         normal = torch.hypot(diagonal, bar)
-        running = running & (normal > eps * size.sqrt())
+        running = running & (normal > negligible * size.sqrt())
         pivot = torch.hypot(diagonal, beta)
         pivot = torch.where(pivot > 0, pivot, 1)
         cosine, sine = diagonal / pivot, beta / pivot
@@ -173,13 +177,14 @@ def minimum_residual(
         step = torch.where(running, cosine * residual, 0)
         x = x + torch.where(running.unsqueeze(-1), step.unsqueeze(-1) * direction, 0)
         residual = sine * residual
-        running = running & (residual > limit) & (beta > eps * size.sqrt())
+        running = running & (residual > limit) & (beta > 10 * eps * size.sqrt())
         previous, current = current, _divide(following, beta)
     return x
 
 
 def _norm(vector: Tensor) -> Tensor:
-    return vector.norm(dim=-1)
+    result: Tensor = vector.norm(dim=-1)
+    return result
 
 
 def _divide(vector: Tensor, size: Tensor) -> Tensor:

@@ -101,9 +101,10 @@ class SchurComplementFactorization:
         hessian, rows, columns = self._norms
         terms_y = largest(right[0]) + hessian * largest(u) + columns * largest(s)
         terms_rows = largest(right[1]) + rows * largest(u)
-        return (relative_to(largest(residual[0]), terms_y) <= limit) & (
+        result: Tensor = (relative_to(largest(residual[0]), terms_y) <= limit) & (
             relative_to(largest(residual[1]), terms_rows) <= limit
         )
+        return result
 
     @cached_property
     def _norms(self) -> tuple[Tensor, Tensor, Tensor]:

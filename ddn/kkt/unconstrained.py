@@ -60,7 +60,7 @@ class _HessianSystem(KKTSystem):
         return self.full.product(u, zeros)[0], s
 
     @property
-    def hessian_product(self) -> Callable[[Tensor], Tensor]:  # type: ignore[override]
+    def hessian_product(self) -> Callable[[Tensor], Tensor]:
         assert self.full is not None
         return self.full.hessian_product
 

@@ -1,25 +1,50 @@
-"""Primal-dual interior-point method, for problems with inequalities or bounds."""
+"""Primal-dual interior-point method, for smooth problems with inequalities or bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ddn.kkt.dense import assemble
-from ddn.lagrangian import Lagrangian
-from ddn.linear_solve import equilibrate
+from ddn.optimality import acceptable_residual, largest
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
+from ddn.solvers.barrier.iterate import Sizes
+from ddn.solvers.barrier.program import NodeProgram, fixed_variables
+from ddn.solvers.barrier.rescue import rescue
+from ddn.solvers.barrier.run import Limits, Outcome, iterate
+from ddn.solvers.barrier.start import Start, first_iterate, in_units_of_the_data, inside_bounds
 
 __all__ = ["InteriorPoint"]
 
 
 @dataclass(frozen=True)
 class InteriorPoint:
-    """argmin f s.t. h = 0, g ≤ 0 (first version)."""
+    """Primal-dual interior-point method for
+
+        argmin_y f(x, y)   subject to   h(x, y) = 0,   g(x, y) ≤ 0,
+
+    bounds being rows of g. Every problem of the batch is independent, and no result depends on the units
+    of f, of y or of the rows of h and g.
+
+    Inequalities get slacks, g + s = 0 with s > 0, so that the start may violate them; bounds hold from the
+    start on. Steps solve the conditions ν_i s_i = κ of the central path with κ → 0 (predictor and
+    corrector), with H shifted where it has negative curvature. They are taken if they reduce the
+    optimality error, else shortened until they reduce a merit function; a point where something is not
+    finite is never taken. Once it is clear which inequalities are active, Newton's method on these
+    makes the solution exact to rounding, with ν_i exactly zero elsewhere. Problems that fail are solved
+    with elastic constraints, which tells infeasible ones from those whose feasible set has no interior.
+    (Mehrotra 1992; Wächter and Biegler 2006; Nocedal and Wright 2006, ch. 19.)
+
+    Attributes:
+        max_iterations: per problem.
+        tolerance: relative optimality error at which a problem counts as solved; None means ε^(2/3) of the
+            dtype, or √ε where no step leads further.
+        barrier: κ; if positive, the result is the point of the central path with ν_i (−g_i) = κ for all
+            rows. It exists if the feasible set has an interior.
+    """
 
     max_iterations: int = 200
     tolerance: float | None = None
@@ -28,92 +53,90 @@ class InteriorPoint:
     def solve(
         self, problem: Problem, operands: Sequence[Tensor], start: Tensor | None = None
     ) -> SolverResult:
+        """Solve the batch, without derivatives.
+
+        Args:
+            problem: the problem.
+            operands: inputs and captured tensors.
+            start: ``(*batch, m)``; None means that of the problem, in units of the data if the node has no
+                ``starting_point``.
+        """
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
         y = problem.starting_point(operands) if start is None else start
-        y = y.reshape(batch.numel(), problem.num_variables).clone()
-        found = [self._one(problem, problem.select(flat, torch.tensor([i])), y[i : i + 1]) for i in range(len(y))]
-        y = torch.cat([part[0] for part in found])
-        multipliers = torch.cat([part[1] for part in found])
-        status = torch.tensor([part[2] for part in found], device=y.device)
-        iterations = torch.tensor([part[3] for part in found], device=y.device)
+        y = y.reshape(batch.numel(), problem.num_variables)
+        bounds = None
+        if problem.has_bounds:
+            bounds = torch.stack(problem.bounds(flat), -2).expand(len(y), 2, y.shape[-1])
+        program = NodeProgram(problem, flat, bounds, y)
+        if start is None and problem.node.starting_point is None:
+            y = in_units_of_the_data(program, y)
+        if bounds is not None:
+            y = inside_bounds(y, bounds)
+        first = first_iterate(program, y, self.barrier)
+        outcome = iterate(program, first, self._limits(y.dtype))
+        if self.barrier:
+            outcome = self._on_the_path(program, first, outcome)
+        else:
+            outcome = rescue(program, first, outcome, self._limits(y.dtype))
+        if bounds is not None:
+            outcome = self._with_bounds(problem, flat, bounds, outcome)
+        point = outcome.point
+        multipliers = torch.cat([point.equality, point.inequality], -1)
         return SolverResult(
-            y.reshape(*batch, -1), multipliers.reshape(*batch, -1), status.reshape(batch), iterations.reshape(batch)
+            point.y.reshape(*batch, point.y.shape[-1]),
+            multipliers.reshape(*batch, multipliers.shape[-1]),
+            outcome.status.reshape(batch),
+            outcome.iterations.reshape(batch),
         )
 
-    def _one(self, problem, operands, y):
-        eps = torch.finfo(y.dtype).eps
-        lagrangian = Lagrangian(problem)
-        g, h = problem.inequality(y, operands), problem.equality(y, operands)
-        q, p = g.shape[-1], h.shape[-1]
-        J = problem.constraint_jacobian(y, operands)
-        exists = (J[..., p:, :].abs().amax(-1) > 0) | (g != -1)
-        grad = problem.gradient(y, operands)
-        norm = J[..., p:, :].norm(dim=-1)
-        length = y.abs().amax(-1, keepdim=True)
-        s = torch.maximum(-g, 0.1 * torch.where(norm > 0, norm, 1) * length)
-        nu = 0.1 * grad.abs().amax().clamp_min(eps) * length / s * exists
-        lam = torch.zeros_like(h)
-        every = torch.ones_like(exists)
-        status = Status.MAX_ITERATIONS
-        active = every
-        for k in range(self.max_iterations):
-            A, G = J[..., :p, :], J[..., p:, :]
-            mu_now = (nu * s).sum() / exists.sum().clamp_min(1)
-            rd = grad + (J.mT @ torch.cat([lam, nu], -1).unsqueeze(-1)).squeeze(-1)
-            H = lagrangian.hessian(y, torch.cat([lam, nu], -1), every, operands)
-            sd = max(grad.abs().amax(), (J.abs().mT @ torch.cat([lam, nu], -1).abs().unsqueeze(-1)).amax(), eps**0.5 * 1e-3)
-            ll = y.abs().amax().clamp_min(eps)
-            err = max(rd.abs().amax() / sd, (h.abs() / (A.norm(dim=-1) * ll).clamp_min(eps)).amax() if p else 0,
-                      ((g + s).abs() * exists / (norm * ll).clamp_min(eps)).amax() if q else 0,
-                      ((nu * s - self.barrier).abs() / (self.barrier or sd * ll)).amul(exists).amax() if False else (((nu * s - self.barrier) * exists).abs() / (self.barrier or sd * ll)).amax() if q else 0)
-            if not torch.isfinite(torch.as_tensor(err)):
-                status = Status.NOT_FINITE
-                break
-            if err < eps ** (2 / 3):
-                status = Status.CONVERGED
-                break
-            W = nu / s
-            K = assemble(H + G.mT @ (W.unsqueeze(-1) * G), A)
-            size = equilibrate(K)
-            shift = 0.0
-            from ddn.linear_solve import factorize
-            for _ in range(30):
-                D = torch.cat([torch.full_like(y, shift), torch.full_like(h, -(eps**0.75))], -1)
-                F = factorize(K * size.unsqueeze(-1) * size.unsqueeze(-2) + torch.diag_embed(D))
-                ev = F.block_eigenvalues()
-                if bool(((ev < 0).sum(-1) == p).all()) and bool((ev.abs() > 10 * eps).all()):
-                    break
-                shift = max(10 * shift, 1e-8)
+    def _limits(self, dtype: torch.dtype) -> Limits:
+        eps = torch.finfo(dtype).eps
+        tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
+        return Limits(self.max_iterations, tolerance, max(tolerance, eps**0.5), self.barrier)
 
-            def direction(mu, extra=0.0):
-                comp = mu - nu * s - extra
-                t = (comp + nu * (g + s)) / s * exists
-                r = torch.cat([rd + (G.mT @ t.unsqueeze(-1)).squeeze(-1), h], -1)
-                sol = F.solve(-(r * size).unsqueeze(-1)).squeeze(-1) * size
-                d, dl = sol[..., : y.shape[-1]], sol[..., y.shape[-1] :]
-                ds = -(g + s) - (G @ d.unsqueeze(-1)).squeeze(-1)
-                return d, dl, ds * exists, (comp - nu * ds) / s * exists
+    def _on_the_path(self, program: NodeProgram, start: Start, outcome: Outcome) -> Outcome:
+        """ν_i = κ/(−g_i) to rounding, and what that leaves of the other conditions."""
+        g = outcome.point.values.inequality
+        point = replace(outcome.point, slack=-g, inequality=self.barrier / -g)
+        hessian = program.hessian(point.y, point.equality, point.inequality)
+        sizes = Sizes.at(point, hessian, start.extent, start.floor)
+        h = largest(point.values.equality / sizes.equality.clamp_min(torch.finfo(g.dtype).tiny))
+        error = torch.maximum(sizes.stationarity(point), h)
+        # −g is known to ε times its terms, and ν to no more.
+        rounding = 10 * torch.finfo(g.dtype).eps * sizes.inequality / point.slack
+        uncertain = largest(point.inequality * sizes.rows * rounding) / sizes.force
+        limit = self._limits(g.dtype).acceptable + uncertain.clamp_max(acceptable_residual(g.dtype))
+        holds = (g < 0).all(-1) & (error <= limit)
+        claimed = outcome.status == Status.CONVERGED
+        outcome.status = torch.where(claimed & ~holds, int(Status.STALLED), outcome.status)
+        outcome.point = point.where(holds, outcome.point)
+        return outcome
 
-            def reach(v, dv):
-                return torch.where(dv < 0, -v / dv, torch.inf).amin().clamp_max(1) if q else torch.tensor(1.0)
-
-            mu = max(0.1 * float(mu_now), self.barrier)
-            d, dl, ds, dn = direction(mu)
-            tau = 0.995
-            a = min(1.0, tau * reach(s, ds) if reach(s, ds) < 1 or q else 1.0, tau * reach(nu, dn) if q else 1.0)
-            a = torch.as_tensor(a, dtype=y.dtype)
-            if self.barrier and a > 0.99 and min(reach(s, ds), reach(nu, dn)) >= 1:
-                a = torch.ones_like(a)
-            for _ in range(40):
-                trial = y + a * d
-                values = torch.cat([problem.objective(trial, operands).unsqueeze(-1), problem.constraints(trial, operands)], -1)
-                if bool(values.isfinite().all()):
-                    break
-                a = a / 2
-            y, s, nu, lam = trial, s + a * ds, nu + a * dn, lam + a * dl
-            h, g = values[..., 1 : 1 + p], values[..., 1 + p :]
-            grad, J = problem.gradient(y, operands), problem.constraint_jacobian(y, operands)
-        if status == Status.CONVERGED and not self.barrier:
-            nu = torch.where(nu * norm / sd > s / (norm * ll).clamp_min(eps), nu, 0)
-        return y, torch.cat([lam, nu], -1), int(status), k
+    def _with_bounds(
+        self, problem: Problem, operands: list[Tensor], bounds: Tensor, outcome: Outcome
+    ) -> Outcome:
+        """Multipliers of variables whose bounds agree, and what follows from bounds alone."""
+        fixed, (lower, upper) = fixed_variables(bounds), bounds.unbind(-2)
+        status, point = outcome.status, outcome.point
+        empty = ((lower > upper) | (lower == torch.inf) | (upper == -torch.inf)).any(-1)
+        outcome.status = torch.where(empty, int(Status.INFEASIBLE), status)
+        if not bool(fixed.any()):
+            return outcome
+        if self.barrier:
+            failed = fixed.any(-1) & (outcome.status == Status.CONVERGED)
+            outcome.status = torch.where(failed, int(Status.STALLED), outcome.status)
+            return outcome
+        # ∇_y L = 0 with ν of the two bounds of opposite sign.
+        stated = problem.stated_jacobian(point.y, operands)
+        multipliers = torch.cat([point.equality, point.inequality], -1)[:, : stated.shape[-2]]
+        force = problem.gradient(point.y, operands) + (multipliers.unsqueeze(-2) @ stated).squeeze(
+            -2
+        )
+        pair = torch.stack([force.clamp_min(0), (-force).clamp_min(0)], -2)
+        rest = point.inequality.shape[-1] - 2 * point.y.shape[-1]
+        known = point.inequality[:, rest:].unflatten(-1, (2, -1))
+        pair = torch.where(fixed.unsqueeze(-2), pair, known).flatten(-2)
+        inequality = torch.cat([point.inequality[:, :rest], pair], -1)
+        outcome.point = replace(point, inequality=inequality)
+        return outcome

@@ -265,7 +265,8 @@ class _Scale:
             terms = (point.jacobian.abs().mT @ weights.abs()).amax((-2, -1))
             result = result | ((terms > 0) & (descent <= eps**0.5 * terms))
         violation = _ratio(point.constraint.abs().amax(-1), self.feasibility)
-        return result & (violation > eps**0.25)
+        infeasible: Tensor = result & (violation > eps**0.25)
+        return infeasible
 
     def error(self, point: _Point) -> Tensor:
         error = _ratio(point.stationarity.abs().amax(-1), self.stationarity)

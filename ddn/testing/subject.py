@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddn.generic import generic_vector
 from ddn.node import DeclarativeNode
-from ddn.problem import generic_vector
 from ddn.signature import Signature
 
 __all__ = ["Subject", "as_tuple", "assert_close", "generic_loss"]

@@ -102,7 +102,7 @@ def test_nonlinear_inequality_and_its_multiplier(radius, tolerance):
         found = Ball().solution(x, r)
         return found.y, found.inequality_multipliers
 
-    y, nu = solution(x, r)
+    _, nu = solution(x, r)
     expected = (0.5 * (x.norm(dim=-1) / r - 1)).clamp_min(0).unsqueeze(-1)
     torch.testing.assert_close(nu, expected, rtol=tolerance.value, atol=tolerance.value)
     assert gradcheck(solution, (x, r), check_forward_ad=True)

@@ -94,7 +94,9 @@ def test_tends_to_the_exact_derivative():
     box = (torch.zeros_like(x), torch.ones_like(x))
     exact = jacrev(Box())(x, *box)
     errors = [
-        float((jacrev(Box(gradient=ddn.ImplicitGradient(smoothing=k)))(x, *box) - exact).abs().max())
+        float(
+            (jacrev(Box(gradient=ddn.ImplicitGradient(smoothing=k)))(x, *box) - exact).abs().max()
+        )
         for k in (1e-2, 1e-4, 1e-6)
     ]
     assert errors[0] > 10 * errors[1] > 100 * errors[2]

@@ -25,9 +25,9 @@ from ddn.testing.problems import (
     unsolvable,
 )
 from ddn.testing.problems.draw import Draw
-from ddn.testing.problems.known import KnownProblem
+from ddn.testing.problems.known import KnownAnswer, KnownProblem
 
-__all__ = ["ZOO", "Draw", "KnownProblem", "by_name"]
+__all__ = ["ZOO", "Draw", "KnownAnswer", "KnownProblem", "by_name"]
 
 ZOO: tuple[KnownProblem, ...] = (
     *smooth.PROBLEMS,

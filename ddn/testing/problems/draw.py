@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddn.testing.problems.formulas import norm
+
 __all__ = ["Draw"]
 
 
@@ -33,7 +35,7 @@ class Draw:
     def scaled(self, value: Tensor, power: float = 1.0) -> Tensor:
         """``value · scale^power``."""
         core = value.ndim - len(self.batch)
-        return value * self.scale.reshape(*self.batch, *(1,) * core) ** power
+        return value * self.scale.reshape((*self.batch, *(1,) * core)) ** power
 
     def normal(self, *core: int) -> Tensor:
         """Standard normal."""
@@ -73,12 +75,13 @@ class Draw:
 
     def orthonormal(self, rows: int, columns: int) -> Tensor:
         """Orthonormal columns, ``columns ≤ rows``."""
-        return torch.linalg.qr(self.normal(rows, columns)).Q
+        basis: Tensor = torch.linalg.qr(self.normal(rows, columns)).Q
+        return basis
 
     def direction(self, n: int) -> Tensor:
         """A vector of length 1."""
         value = self.normal(n)
-        return value / torch.linalg.vector_norm(value, dim=-1, keepdim=True)
+        return value / norm(value)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 __all__ = [
     "bisect",
     "equality_qp",
+    "norm",
     "polar_factor",
     "polish",
     "simplex_threshold",
@@ -17,6 +18,12 @@ __all__ = [
     "solve_square",
     "times",
 ]
+
+
+def norm(x: Tensor) -> Tensor:
+    """‖x‖ over the last dimension, which is kept, ``(*batch, 1)``."""
+    result: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return result
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -65,8 +72,8 @@ def simplex_threshold(x: Tensor, total: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bisect(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """The zero of an increasing function between ``low`` and ``high``, to the last digit."""
-    for _ in range(100):
+    """The zero of an increasing function between ``low`` and ``high``, to the last digits."""
+    for _ in range(50):
         middle = (low + high) / 2
         above = function(middle) > 0
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
@@ -93,7 +100,7 @@ def polar_factor(matrix: Tensor) -> Tensor:
     derivatives converge with it.
     """
     size = torch.linalg.matrix_norm(matrix.detach(), ord=2, keepdim=True)
-    y = matrix / size
+    y: Tensor = matrix / size
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     for _ in range(14):
         y = y @ (3 * identity - y.mT @ y) / 2

@@ -120,7 +120,7 @@ class Sigmoid(DeclarativeNode):
     signature = "(n),()->(n)"
 
     def objective(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        entropy = torch.special.xlogy(y, y) + torch.special.xlogy(1 - y, 1 - y)
+        entropy: Tensor = torch.special.xlogy(y, y) + torch.special.xlogy(1 - y, 1 - y)
         return t * entropy.sum() - x @ y
 
     def starting_point(self, x: Tensor, t: Tensor) -> Tensor:
@@ -210,7 +210,9 @@ PROBLEMS: tuple[KnownProblem, ...] = (
         _pseudo_huber_mean,
         length=lambda x, delta: delta,
     ),
-    KnownProblem("sigmoid", Sigmoid, _temperature_inputs, lambda x, t: (x / t[..., None]).sigmoid()),
+    KnownProblem(
+        "sigmoid", Sigmoid, _temperature_inputs, lambda x, t: (x / t[..., None]).sigmoid()
+    ),
     KnownProblem(
         "area_hyperbolic_sine",
         AreaHyperbolicSine,

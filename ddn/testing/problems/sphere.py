@@ -10,7 +10,7 @@ from torch import Tensor
 from ddn.constraints import SymmetricConstraint, symmetric
 from ddn.node import DeclarativeNode
 from ddn.testing.problems.draw import Draw
-from ddn.testing.problems.formulas import polar_factor
+from ddn.testing.problems.formulas import norm, polar_factor
 from ddn.testing.problems.known import KnownProblem
 
 __all__ = ["PROBLEMS", "Eigenvector", "GreatCircle", "Procrustes", "SphereProjection"]
@@ -18,6 +18,8 @@ __all__ = ["PROBLEMS", "Eigenvector", "GreatCircle", "Procrustes", "SphereProjec
 
 class SphereProjection(DeclarativeNode):
     """argmin_y  ½ ‖y − x‖²   subject to   ‖y‖² = r²:  y = r x / ‖x‖.
+
+    Drawn in two dimensions at least: of the two points in one dimension, both are local minima.
 
     Source: Gould, Hartley and Campbell (2021), section 5.2.
     """
@@ -35,18 +37,17 @@ class SphereProjection(DeclarativeNode):
 
 
 def _sphere_inputs(draw: Draw) -> tuple[Tensor, ...]:
-    x = draw.direction(draw.size) * draw.uniform(0.5, 2.0, 1)
+    x = draw.direction(draw.size + 1) * draw.uniform(0.5, 2.0, 1)
     return draw.scaled(x), draw.scaled(draw.uniform(0.5, 2.0))
 
 
 def _project_sphere(x: Tensor, r: Tensor) -> Tensor:
-    return (r / torch.linalg.vector_norm(x, dim=-1)).unsqueeze(-1) * x
+    return r.unsqueeze(-1) / norm(x) * x
 
 
 def _sphere_multipliers(x: Tensor, r: Tensor) -> dict[str, Tensor]:
     # y − x + 2 λ y = 0
-    value = (torch.linalg.vector_norm(x, dim=-1) / r - 1) / 2
-    return {"equality_multipliers": value.unsqueeze(-1)}
+    return {"equality_multipliers": (norm(x) / r.unsqueeze(-1) - 1) / 2}
 
 
 class GreatCircle(DeclarativeNode):
@@ -65,7 +66,7 @@ class GreatCircle(DeclarativeNode):
 
     def starting_point(self, c: Tensor) -> Tensor:
         centered = c - c.mean()
-        return -2 * centered / torch.linalg.vector_norm(centered)
+        return -2 * centered / norm(centered)
 
 
 def _great_circle_inputs(draw: Draw) -> tuple[Tensor, ...]:
@@ -76,7 +77,7 @@ def _great_circle_inputs(draw: Draw) -> tuple[Tensor, ...]:
 
 def _centered(c: Tensor) -> tuple[Tensor, Tensor]:
     centered = c - c.mean(-1, keepdim=True)
-    return centered, torch.linalg.vector_norm(centered, dim=-1, keepdim=True)
+    return centered, norm(centered)
 
 
 def _great_circle(c: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ def _eigenvector_inputs(draw: Draw) -> tuple[Tensor, ...]:
 
 
 def _eigenvector(A: Tensor) -> Tensor:
-    vector = torch.linalg.eigh((A + A.mT) / 2).eigenvectors[..., 0]
+    vector: Tensor = torch.linalg.eigh((A + A.mT) / 2).eigenvectors[..., 0]
     return vector * vector.detach().sum(-1, keepdim=True).sign()
 
 
@@ -145,7 +146,8 @@ class Procrustes(DeclarativeNode):
 
     def solve(self, C: Tensor) -> Tensor:
         left, _, right = torch.linalg.svd(C, full_matrices=False)
-        return left @ right
+        product: Tensor = left @ right
+        return product
 
 
 PROBLEMS: tuple[KnownProblem, ...] = (

@@ -89,9 +89,9 @@ def make_system(
     x, w = draw(*batch, n), draw(*batch, n)
     bound = node.bind(x, w)
     problem, y = bound.problem, draw(*batch, n)
-    rows = problem.constraints(y, bound.operands).shape[-1]
+    count = problem.constraints(y, bound.operands).shape[-1]
     q = problem.num_inequalities(y, bound.operands)
-    multipliers = draw(*batch, rows).abs() / 4 + 0.1
+    multipliers = draw(*batch, count).abs() / 4 + 0.1
     active = torch.ones(*batch, q, dtype=torch.bool, device=device)
     if not barrier:
         active = torch.rand(*batch, q, generator=generator).to(device) < 0.25
@@ -100,9 +100,12 @@ def make_system(
             stated = q - 2 * n
             low = active[..., stated : stated + n] & lower.isfinite()
             high = active[..., stated + n :] & upper.isfinite() & ~low
-            active = torch.cat([active[..., :stated], low, high], -1)
+            rows = active[..., :stated].clone()
+            if stated:  # the last rows bound y_0 and y_1, too: no variable is held twice
+                rows[..., -2:] &= ~(low | high)[..., :2]
+            active = torch.cat([rows, low, high], -1)
         # Inactive multipliers are zero.
-        kept = torch.cat([active.new_ones(*batch, rows - q), active], -1)
+        kept = torch.cat([active.new_ones(*batch, count - q), active], -1)
         multipliers = torch.where(kept, multipliers, 0)
     return KKTSystem(Lagrangian(problem, barrier), y, multipliers, active, bound.operands)
 

@@ -43,7 +43,9 @@ INFEASIBLE = {
 @pytest.mark.parametrize("name", INFEASIBLE)
 def test_no_feasible_point(name, device, dtype):
     node = make_node("(n)->(n)", lambda x, y: (y - x).square().sum(), INFEASIBLE[name])
-    with pytest.raises(SolveError, match=r"MAX_ITERATIONS|STALLED|NOT_FINITE|NOT_STATIONARY|INFEASIBLE"):
+    with pytest.raises(
+        SolveError, match=r"MAX_ITERATIONS|STALLED|NOT_FINITE|NOT_STATIONARY|INFEASIBLE"
+    ):
         node(torch.randn(3, device=device, dtype=dtype))
 
 
