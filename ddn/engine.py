@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddn.errors import SignatureError, SingularSystemError
 from ddn.failure import apply_policy, format_indices
+from ddn.kkt.least_squares import multipliers_by_products
 from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 from ddn.lagrangian import Lagrangian
 from ddn.multipliers import least_squares_multipliers, nonnegative_multipliers
@@ -20,6 +21,9 @@ from ddn.solvers.base import Solver
 from ddn.solvers.interior_point import InteriorPoint
 
 __all__ = ["ImplicitEngine", "VerifiedSolution", "solve_verified"]
+
+# Multipliers are estimated without a Jacobian that would have more entries.
+_MAX_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -237,10 +241,13 @@ def _with_batch(tensor: Tensor, core_rank: int, batch: torch.Size) -> Tensor:
 def _estimate_multipliers(
     problem: Problem, y: Tensor, operands: Sequence[Tensor], scales: Scales
 ) -> Tensor:
+    near = scales.relative_slack() <= acceptable_residual(y.dtype)
+    rows = scales.constraint.shape[-1] - problem.num_bound_rows
+    if y.numel() * rows > _MAX_ENTRIES:
+        return multipliers_by_products(problem, y, scales.gradient, near, operands)
     jacobian = problem.stated_jacobian(y, operands)
     if not problem.has_inequality:
         return least_squares_multipliers(scales.gradient, jacobian)
-    near = scales.relative_slack() <= acceptable_residual(y.dtype)
     return nonnegative_multipliers(scales.gradient, jacobian, near, problem.has_bounds)
 
 

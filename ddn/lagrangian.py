@@ -112,12 +112,14 @@ class Lagrangian:
     ) -> Tensor:
         """H ``(*batch, m, m)`` by m reverse passes, mapped at once."""
 
-        def first(y: Tensor) -> Tensor:
-            return gradient(lambda y: self.value(y, multipliers, active, operands).sum(), y)[0]
+        # The basis is mapped inside the batch: outside, every batched operand would be copied m times.
+        def single(y: Tensor, multipliers: Tensor, active: Tensor, *operands: Tensor) -> Tensor:
+            def first(y: Tensor) -> Tensor:
+                return gradient(lambda y: self.value(y, multipliers, active, operands), y)[0]
 
-        _, pullback = reverse(first, y)
-        m = y.shape[-1]
-        basis = torch.eye(m, dtype=y.dtype, device=y.device)
-        basis = basis.reshape(m, *(1,) * (y.ndim - 1), m).expand(m, *y.shape)
-        hessian: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis)
-        return hessian.movedim(0, -2)
+            _, pullback = reverse(first, y)
+            basis = torch.eye(len(y), dtype=y.dtype, device=y.device)
+            rows: Tensor = torch.func.vmap(lambda e: pullback(e)[0])(basis)
+            return rows
+
+        return self.problem.vectorize(single, (1, 1, 1), (y, multipliers, active), operands)

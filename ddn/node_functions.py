@@ -12,7 +12,7 @@ from ddn.engine import ImplicitEngine
 from ddn.errors import ShapeError, SignatureError, UndeclaredTensorError
 from ddn.kkt.dense import Dense
 from ddn.problem import Problem
-from ddn.solvers.base import NodeSolve, Solver, as_blocks, check_blocks
+from ddn.solvers.base import NodeSolve, Solver, as_blocks, call_solve, check_blocks
 
 __all__ = ["NodeFunctions", "guard_parameters"]
 
@@ -49,9 +49,10 @@ class NodeFunctions:
             engine = ImplicitEngine(self.problem, self.solver, Dense(), node.on_failure)
             return self.problem.split(engine.solve(operands)[0])
         with torch.no_grad():
-            if node.solve_and_save is None:
-                return self.problem.split(self.solver.solve(self.problem, operands).y)
             batch = self.problem.batch_shape(operands)
+            if node.solve_and_save is None:
+                inputs = self._expanded(operands, batch)
+                return self.problem.split(call_solve(self.problem, inputs, batch))
             y, saved = self.problem.call("solve_and_save", self._expanded(operands, batch))
             blocks = as_blocks(y)
             check_blocks(self.problem, blocks, batch, "solve_and_save")

@@ -98,6 +98,8 @@ class Problem:
     def split(self, y: Tensor) -> tuple[Tensor, ...]:
         """Solution vector ``(*batch, m)`` to blocks ``(*batch, *core)``."""
         batch = y.shape[:-1]
+        if len(self._sizes) == 1:  # no copy in the backward pass
+            return (y.reshape((*batch, *self.output_shapes[0])),)
         parts = y.split(self._sizes, dim=-1)
         return tuple(
             part.reshape((*batch, *shape))

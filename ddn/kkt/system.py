@@ -137,7 +137,7 @@ class KKTSystem:
         return self.lagrangian.hessian(self.y, self.multipliers, self.active, self.operands)
 
     def hessian_terms(self, hessian: Tensor) -> Tensor:
-        """|∂²f/∂y²| + |H − ∂²f/∂y²|, entry by entry: what objective and constraints add up from."""
+        """Absolute values of ∂²f/∂y² and of H − ∂²f/∂y², added entry by entry: the terms of H."""
         if not self.num_constraints:
             return hessian.abs()
         nothing = torch.zeros_like(self.multipliers)

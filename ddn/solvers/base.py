@@ -13,7 +13,7 @@ from ddn.errors import ShapeError
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 
-__all__ = ["GivenPoint", "NodeSolve", "Solver"]
+__all__ = ["GivenPoint", "NodeSolve", "Solver", "as_blocks", "call_solve", "check_blocks"]
 
 
 class Solver(Protocol):
@@ -42,15 +42,21 @@ class NodeSolve:
         undefined = _has_nan(problem, inputs, batch)
         if bool(undefined.any()) and not bool(undefined.all()):
             inputs = _replace_problems(problem, inputs, batch, undefined)
-        if problem.node.solve is not None:
-            name, value = "solve", problem.call("solve", inputs)
-        else:
-            name, (value, _) = "solve_and_save", problem.call("solve_and_save", inputs)
-        blocks = as_blocks(value)
-        check_blocks(problem, blocks, batch, name)
-        y = torch.where(undefined.unsqueeze(-1), torch.nan, problem.join(blocks))
+        y = call_solve(problem, inputs, batch)
+        y = torch.where(undefined.unsqueeze(-1), torch.nan, y)
         status = torch.full(batch, int(Status.CONVERGED), device=y.device)
         return SolverResult(y, None, status, torch.zeros_like(status))
+
+
+def call_solve(problem: Problem, inputs: Sequence[Tensor], batch: torch.Size) -> Tensor:
+    """The solution vectors that the node's own ``solve`` returns for inputs of the whole batch."""
+    if problem.node.solve is not None:
+        name, value = "solve", problem.call("solve", inputs)
+    else:
+        name, (value, _) = "solve_and_save", problem.call("solve_and_save", inputs)
+    blocks = as_blocks(value)
+    check_blocks(problem, blocks, batch, name)
+    return problem.join(blocks)
 
 
 def _has_nan(problem: Problem, inputs: Sequence[Tensor], batch: torch.Size) -> Tensor:

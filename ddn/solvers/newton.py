@@ -151,8 +151,8 @@ class Newton:
     ) -> tuple[Tensor, Tensor]:
         """A point with a smaller merit function, and where there is one.
 
-        The first trial, if it fails, is tried again after a step back to the constraints (second-order
-        correction, Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail.
+        A trial that fails is tried again after a step back to the constraints (second-order correction,
+        Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail without.
         """
         initial = merit.value(problem.objective(point.y, operands), point.constraint)
         slack = 10 * torch.finfo(initial.dtype).eps * initial.abs()
@@ -164,7 +164,7 @@ class Newton:
         for halving in range(self.max_halvings):
             trial = point.y + length.unsqueeze(-1) * direction
             bound = initial + _ARMIJO * length * merit.slope + slack
-            for corrected in (False, True) if problem.has_equality and not halving else (False,):
+            for corrected in (False, True) if problem.has_equality else (False,):
                 constraint = problem.equality(trial, operands)
                 if corrected:
                     trial = trial + _normal_step(point.jacobian, constraint)
