@@ -58,7 +58,7 @@ class Iterate(Batched):
         return torch.where(exists, self.values.inequality + self.slack, 0)
 
     def violation(self, exists: Tensor) -> Tensor:
-        """Largest of |h| and |g + s|, ``(batch,)``."""
+        """Largest entry of h and of g + s, ``(batch,)``."""
         return torch.maximum(largest(self.values.equality), largest(self.gap(exists)))
 
     def mean_complementarity(self, exists: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Sizes(Batched):
         return largest(point.stationarity()) / self.force
 
     def infeasibility(self, point: Iterate, exists: Tensor) -> Tensor:
-        """Largest of |h| and |g + s|, relative, ``(batch,)``."""
+        """Largest entry of h and of g + s, relative, ``(batch,)``."""
         h = relative_to(point.values.equality.abs(), self.equality)
         return torch.maximum(largest(h), largest(relative_to(point.gap(exists), self.inequality)))
 

@@ -2,7 +2,7 @@
 
     φ(y, s) = f − κ Σ log s_i + Σ ρ_i |h_i| + Σ ρ_i |g_i + s_i|          (Nocedal and Wright 2006, eq. 19.26)
 
-with one weight per row, ρ_i ≥ 2 |multiplier_i|, so that φ does not depend on the units of the rows.
+with one weight per row, ρ_i at least twice its multiplier: φ does not depend on the units of the rows.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Merit(Batched):
         )
 
     def violation(self, values: Values, slack: Tensor) -> Tensor:
-        """Σ ρ_i |h_i| + Σ ρ_i |g_i + s_i|, ``(batch,)``."""
+        """Σ ρ_i ‖h_i‖ + Σ ρ_i ‖g_i + s_i‖, ``(batch,)``."""
         gap = (self.inequality * (values.inequality + slack).abs()).sum(-1)
         return gap + (self.equality * values.equality.abs()).sum(-1)
 
