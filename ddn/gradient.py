@@ -91,7 +91,7 @@ class UnconstrainedGradient:
 
         dy ≈ −H⁻¹ (∂²L/∂y∂x) dx,        H = ∂²L/∂y².
 
-    Often a descent direction still (Gould, Campbell, Ben-Shabat, Koneputugodage and Xu 2023), but not the
+    Often a descent direction still (Gould, Xu, Xu and Liu 2023), but not the
     derivative of the solution: y moves off its constraints. Multipliers get no derivative. First
     derivatives only; second ones raise an error.
 
