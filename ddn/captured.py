@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-
-from ddn.functional import is_transformed
+from torch._C import _functorch
+from torch.autograd import forward_ad
 
 __all__ = ["MethodCaller", "captured_tensors", "is_same"]
 
@@ -23,7 +23,14 @@ def is_same(operand: Tensor, held: Tensor) -> bool:
     """Whether the node holds just this tensor, or a constant with the same memory."""
     if operand is held:
         return True
-    if is_transformed(operand, held) or operand.requires_grad or held.requires_grad:
+    # A tensor that no transform has wrapped is a constant to all of them.
+    if (
+        forward_ad._current_level >= 0
+        or operand.requires_grad
+        or held.requires_grad
+        or _functorch.is_functorch_wrapped_tensor(operand)
+        or _functorch.is_functorch_wrapped_tensor(held)
+    ):
         return False
     return (
         operand.data_ptr() == held.data_ptr()

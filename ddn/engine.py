@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ddn.errors import SignatureError, SingularSystemError
 from ddn.failure import apply_policy, format_indices
+from ddn.forward_mode import own_memory
+from ddn.functional import is_last_backward
 from ddn.kkt.least_squares import multipliers_by_products
 from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 from ddn.lagrangian import Lagrangian
@@ -36,6 +38,7 @@ class VerifiedSolution:
         optimality: residuals and active set.
         status: integers of :class:`ddn.Status`, ``(*batch,)``.
         iterations: of the solver, ``(*batch,)``.
+        system: the KKT system of all constraints at the point.
     """
 
     y: Tensor
@@ -43,25 +46,47 @@ class VerifiedSolution:
     optimality: Optimality
     status: Tensor
     iterations: Tensor
+    system: KKTSystem
 
 
 def solve_verified(
-    problem: Problem, solver: Solver, operands: Sequence[Tensor]
+    problem: Problem,
+    solver: Solver,
+    operands: Sequence[Tensor],
+    differentiated: tuple[int, ...] = (),
 ) -> VerifiedSolution:
-    """Solve, complete the multipliers, and measure the optimality conditions."""
+    """Solve, complete the multipliers, and measure the optimality conditions.
+
+    Args:
+        problem: the problem of the node.
+        solver: finds the solution.
+        operands: inputs and captured tensors.
+        differentiated: operands whose gradients the KKT system may be asked for.
+    """
     with torch.no_grad():
         _check_symmetry(problem, operands)
-        return verify(problem, solver.solve(problem, operands), operands)
+        result = solver.solve(problem, operands)
+        return _verify(problem, result, operands, differentiated)
 
 
-def verify(problem: Problem, result: SolverResult, operands: Sequence[Tensor]) -> VerifiedSolution:
+def _verify(
+    problem: Problem,
+    result: SolverResult,
+    operands: Sequence[Tensor],
+    differentiated: tuple[int, ...],
+) -> VerifiedSolution:
     """What is known about the point that a solver has returned."""
-    y, multipliers = result.y, result.multipliers
+    (y,) = own_memory((result.y,))
+    multipliers = result.multipliers
     scales = Scales.at(problem, y, operands)
     if multipliers is None:
         multipliers = _estimate_multipliers(problem, y, operands, scales)
-    optimality = Optimality.at(problem, y, multipliers, operands, scales)
-    q = optimality.active.shape[-1]
+    (multipliers,) = own_memory((multipliers,))
+    q = scales.row_norms.shape[-1]
+    everything = torch.ones_like(multipliers[..., multipliers.shape[-1] - q :], dtype=torch.bool)
+    constants = [operand.detach() for operand in operands]
+    system = KKTSystem(Lagrangian(problem), y, multipliers, everything, constants, differentiated)
+    optimality = Optimality.at(system, scales)
     if q:
         p = multipliers.shape[-1] - q
         nu = torch.where(optimality.active, multipliers[..., p:], 0)
@@ -72,7 +97,7 @@ def verify(problem: Problem, result: SolverResult, operands: Sequence[Tensor]) -
     claimed = result.status == Status.CONVERGED
     status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), result.status)
     status = torch.where(~finite, int(Status.NOT_FINITE), status)
-    return VerifiedSolution(y, multipliers, optimality, status, result.iterations)
+    return VerifiedSolution(y, multipliers, optimality, status, result.iterations, system)
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,8 @@ class ImplicitEngine:
         on_failure: what to do for problems that fail: "raise", "warn" or "nan".
         smoothing: κ; if positive, what is differentiated is the point of the central path.
         first_order_only: whether the linear solver is an approximation.
+        differentiated: operands whose gradients will be asked for: what verification evaluates of the
+            optimality conditions is kept for them, as long as the solution is.
     """
 
     problem: Problem
@@ -94,9 +121,9 @@ class ImplicitEngine:
     on_failure: str
     smoothing: float = 0.0
     first_order_only: bool = False
-    _last: list[tuple[torch.Size, tuple[Tensor, ...], KKTFactorization]] = field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
+    differentiated: tuple[int, ...] = ()
+    _verified: list[KKTSystem] = field(default_factory=list, init=False, repr=False, compare=False)
+    _last: list[_Factorized] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def lagrangian(self) -> Lagrangian:
@@ -108,8 +135,11 @@ class ImplicitEngine:
 
         With smoothing, the first two are those of the central path, and the exact ones come last.
         """
-        found = solve_verified(self.problem, self.solver, operands)
+        found = solve_verified(self.problem, self.solver, operands, self.differentiated)
         status, optimality = found.status, found.optimality
+        # With inequalities, the gradient is that of the active ones only.
+        if self.differentiated and not self.problem.has_inequality:
+            self._verified[:] = [found.system]
         y, multipliers = apply_policy(
             self.on_failure,
             status != Status.CONVERGED,
@@ -178,11 +208,48 @@ class ImplicitEngine:
         # Leading dimensions that the point lacks are further right sides of one system.
         own = batch[len(batch) - len(own) :]
         with torch.no_grad():
-            factorization = self._factorize(own, y, multipliers, active, operands)
-            u, s, failed = factorization.solve(
+            factorized = self._factorize(own, y, multipliers, active, operands, ())
+            return self._solve(
+                factorized.factorization,
                 right_y.expand(*batch, right_y.shape[-1]),
                 right_multipliers.expand(*batch, right_multipliers.shape[-1]),
             )
+
+    def pull_back(
+        self,
+        grad_y: Tensor,
+        grad_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        active: Tensor,
+        operands: Sequence[Tensor],
+        needed: Sequence[int],
+    ) -> dict[int, Tensor] | None:
+        """Gradients of the operands ``needed``, by position, where nobody differentiates them any further.
+
+        F is evaluated once: for all products with K, and for the reverse pass to the operands. None where a
+        problem has no solution.
+        """
+        with torch.no_grad():
+            if self.on_failure == "nan" and bool(y.isnan().any()):
+                return None
+            factorized = self._factorize(
+                y.shape[:-1], y, multipliers, active, operands, tuple(needed)
+            )
+            if not set(needed) <= set(factorized.system.differentiated):
+                return None
+            u, s = self._solve(factorized.factorization, -grad_y, -grad_multipliers)
+            gradients = factorized.system.pull_back(u, s)
+            if is_last_backward():
+                self.forget()
+                self._verified.clear()
+            return gradients
+
+    def _solve(
+        self, factorization: KKTFactorization, right_y: Tensor, right_multipliers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """With what ``on_failure`` says for problems without a solution."""
+        u, s, failed = factorization.solve(right_y, right_multipliers)
         u, s = apply_policy(
             self.on_failure,
             failed,
@@ -206,7 +273,8 @@ class ImplicitEngine:
         multipliers: Tensor,
         active: Tensor,
         operands: Sequence[Tensor],
-    ) -> KKTFactorization:
+        differentiated: tuple[int, ...],
+    ) -> _Factorized:
         """The factorization at a point; the last one serves all passes of one backward.
 
         The point is compared by identity of memory: it is kept alive here, so that no other tensor can
@@ -214,20 +282,46 @@ class ImplicitEngine:
         """
         point = (y, multipliers, active, *operands)
         if self._last:
-            last_batch, last_point, factorization = self._last[0]
-            if last_batch == batch and _same_memory(last_point, point):
-                return factorization
+            last = self._last[0]
+            if last.batch == batch and _same_memory(last.point, point):
+                return last
+        kept = tuple(tensor.detach() for tensor in point)
+        system = self._system(batch, point, differentiated)
+        factorization = self.linear_solver.factorize(system)
+        self._last[:] = [_Factorized(batch, kept, system, factorization)]
+        return self._last[0]
+
+    def _system(
+        self, batch: torch.Size, point: tuple[Tensor, ...], differentiated: tuple[int, ...]
+    ) -> KKTSystem:
+        """The KKT system at (y, μ, active, *operands): that of the verification, or a new one."""
+        for system in self._verified:
+            same = (system.y, system.multipliers, system.active, *system.operands)
+            if (
+                system.batch_shape == batch
+                and set(differentiated) <= set(system.differentiated)
+                and _same_memory(same, point)
+            ):
+                return system
+        y, multipliers, active, *operands = point
         first, second, third = (
-            _with_batch(t, 1, batch).expand(*batch, t.shape[-1]) for t in point[:3]
+            _with_batch(t, 1, batch).expand(*batch, t.shape[-1]) for t in (y, multipliers, active)
         )
         shared = [
             _with_batch(operand, rank, batch)
             for operand, rank in zip(operands, self.problem.core_ranks, strict=True)
         ]
-        system = KKTSystem(self.lagrangian, first, second, third, shared)
-        factorization = self.linear_solver.factorize(system)
-        self._last[:] = [(batch, tuple(tensor.detach() for tensor in point), factorization)]
-        return factorization
+        return KKTSystem(self.lagrangian, first, second, third, shared, differentiated)
+
+
+@dataclass(frozen=True)
+class _Factorized:
+    """A KKT system and its factorization, with the point where it was made."""
+
+    batch: torch.Size
+    point: tuple[Tensor, ...]
+    system: KKTSystem
+    factorization: KKTFactorization
 
 
 def _with_batch(tensor: Tensor, core_rank: int, batch: torch.Size) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -12,7 +12,15 @@ from torch import Tensor
 from torch._C import _autograd, _functorch
 from torch.autograd import forward_ad
 
-__all__ = ["eager", "gradient", "is_transformed", "isolated", "reverse"]
+__all__ = [
+    "eager",
+    "gradient",
+    "is_last_backward",
+    "is_transformed",
+    "isolated",
+    "reverse",
+    "will_be_differentiated",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -65,6 +73,23 @@ def is_transformed(*tensors: Tensor) -> bool:
         or bool(torch._C._are_functorch_transforms_active())
         or any(map(_functorch.is_functorch_wrapped_tensor, tensors))
     )
+
+
+def is_last_backward() -> bool:
+    """Whether the backward pass that is running frees the graph behind it (``retain_graph=False``)."""
+    keeps = getattr(_autograd, "_get_current_graph_task_keep_graph", None)
+    return keeps is not None and not keeps()
+
+
+def will_be_differentiated(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Positions of tensors for which autograd will ask a gradient, and wants what is kept for it now.
+
+    None under hooks on saved tensors: they decide what is kept (activation checkpointing keeps nothing).
+    """
+    hooked = _autograd._top_saved_tensors_default_hooks(False) is not None
+    if hooked or not torch.is_grad_enabled():
+        return ()
+    return tuple(i for i, tensor in enumerate(tensors) if tensor.requires_grad)
 
 
 def eager(function: Function) -> Function:

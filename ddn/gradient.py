@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ddn.engine import ImplicitEngine
+from ddn.functional import will_be_differentiated
 from ddn.implicit import StationaryPoint
 from ddn.kkt.automatic import Automatic
 from ddn.kkt.system import KKTSolver
@@ -63,16 +64,30 @@ class ImplicitGradient:
         if not self.smoothing >= 0:
             raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
 
-    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
+    def engine(
+        self,
+        problem: Problem,
+        solver: Solver,
+        on_failure: str,
+        differentiated: tuple[int, ...] = (),
+    ) -> ImplicitEngine:
         """What solves the problem and its KKT systems."""
         smoothing = self.smoothing if problem.has_inequality else 0.0
-        return ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+        return ImplicitEngine(
+            problem,
+            solver,
+            self.linear_solver,
+            on_failure,
+            smoothing,
+            differentiated=differentiated,
+        )
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, differentiable to every order."""
-        engine = self.engine(problem, solver, on_failure)
+        differentiated = will_be_differentiated(operands)
+        engine = self.engine(problem, solver, on_failure, differentiated)
         outputs = StationaryPoint.apply(engine, *operands)
         if not engine.smoothing:
             return SolvedProblem(*outputs)
@@ -101,14 +116,27 @@ class UnconstrainedGradient:
 
     linear_solver: KKTSolver = field(default_factory=Automatic)
 
-    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
+    def engine(
+        self,
+        problem: Problem,
+        solver: Solver,
+        on_failure: str,
+        differentiated: tuple[int, ...] = (),
+    ) -> ImplicitEngine:
         """What solves the problem, and systems with H in place of its KKT systems."""
-        linear_solver = Unconstrained(self.linear_solver)
-        return ImplicitEngine(problem, solver, linear_solver, on_failure, first_order_only=True)
+        return ImplicitEngine(
+            problem,
+            solver,
+            Unconstrained(self.linear_solver),
+            on_failure,
+            first_order_only=True,
+            differentiated=differentiated,
+        )
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, with an approximate first derivative."""
-        engine = self.engine(problem, solver, on_failure)
+        differentiated = will_be_differentiated(operands)
+        engine = self.engine(problem, solver, on_failure, differentiated)
         return SolvedProblem(*StationaryPoint.apply(engine, *operands))

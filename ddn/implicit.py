@@ -28,7 +28,7 @@ from torch import Tensor
 from ddn.batching import align_mapped_dimensions
 from ddn.errors import DerivativeError
 from ddn.forward_mode import directional_derivative, own_memory, saved_primals
-from ddn.functional import gradient, isolated
+from ddn.functional import gradient, is_transformed, isolated
 from ddn.kkt.system import KKTSystem
 
 if TYPE_CHECKING:
@@ -57,6 +57,18 @@ class Engine(Protocol):
         operands: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """(u, s) with K (u, s) = (right_y, right_multipliers)."""
+
+    def pull_back(
+        self,
+        grad_y: Tensor,
+        grad_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        active: Tensor,
+        operands: Sequence[Tensor],
+        needed: Sequence[int],
+    ) -> dict[int, Tensor] | None:
+        """Gradients of operands as constants; None where that takes the general way."""
 
 
 class StationaryPoint(torch.autograd.Function):
@@ -205,6 +217,13 @@ def pull_back(
     if not needed:
         return result
     grad_y, grad_multipliers = cotangents
+    everything = (grad_y, grad_multipliers, y, multipliers, active, *operands)
+    if not torch.is_grad_enabled() and not is_transformed(*everything):
+        found = engine.pull_back(grad_y, grad_multipliers, y, multipliers, active, operands, needed)
+        if found is not None:
+            for i in needed:
+                result[i] = found[i]
+            return result
     u, s = KKTSolve.apply(engine, -grad_y, -grad_multipliers, y, multipliers, active, *operands)
     if engine.on_failure == "nan":
         # A problem that failed and that the loss leaves out is out: 0 · NaN would reach shared operands.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from ddn.functional import reverse
 from ddn.generic import generic_signs, generic_vector
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem
+
+if TYPE_CHECKING:
+    from ddn.kkt.system import KKTSystem
 
 __all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to", "scale_at_zero"]
 
@@ -126,26 +130,14 @@ class Optimality:
     weakly_active: Tensor
 
     @classmethod
-    def at(
-        cls,
-        problem: Problem,
-        y: Tensor,
-        multipliers: Tensor,
-        operands: Sequence[Tensor],
-        scales: Scales,
-    ) -> Optimality:
-        """Measure at (y, μ)."""
+    def at(cls, system: KKTSystem, scales: Scales) -> Optimality:
+        """Measure at the point (y, μ) of a KKT system with all inequalities."""
+        y, multipliers = system.y, system.multipliers
         q = scales.row_norms.shape[-1]
         p = multipliers.shape[-1] - q
-        lagrangian = Lagrangian(problem)
-        everything = torch.ones_like(multipliers[..., p:], dtype=torch.bool)
-        stationarity, _ = lagrangian.stationarity(y, multipliers, everything, operands)
-        curvature, tangent = lagrangian.kkt_product(
-            y,
-            multipliers,
-            everything,
-            operands,
-            (y * generic_vector(y), torch.zeros_like(multipliers)),
+        stationarity = system.linearized.values[0]
+        curvature, tangent = system.repeated_product(
+            y * generic_vector(y), torch.zeros_like(multipliers)
         )
         others = stationarity - scales.gradient
         terms = torch.stack([scales.terms, largest(others), largest(curvature)]).amax(0)

@@ -17,6 +17,8 @@ __all__ = ["Automatic"]
 
 # Smaller dense matrices, all problems together, are solved in the time that it takes to look for structure.
 _SMALL = 2**16
+# A solution with that many rows is verified in the time that it takes to look for other entries of H.
+_FEW_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class Automatic:
             return rest.factorize(system)
         declared = getattr(system.lagrangian.problem.node, "hessian_block_size", None)
         matrix = diagonal_blocks(system, int(declared or 1))
-        # Without a dense matrix to turn to, blocks are worth a try: the residual of the solution tells.
-        if dense and bool(has_other_entries(system, matrix).any()):
+        # Where the rows cost little, or there is no dense matrix to turn to, blocks are worth a try: the
+        # residual of the solution tells.
+        cheap = not dense or system.num_general_rows <= _FEW_ROWS
+        if not cheap and bool(has_other_entries(system, matrix).any()):
             return rest.factorize(system)
         return WithFallback(system, BlockDiagonalFactorization(system, matrix), rest)
 

@@ -32,10 +32,15 @@ class ConstraintPreconditioner:
         self._inverse = inverse
         self._rows = rows
         self._schur: SymmetricSystem | None = None
+        self._reciprocal: Tensor | None = None
         if rows.shape[-2] == 0:
             return
         self._scaled = inverse.solve(rows.movedim(-2, 0)).movedim(0, -2)
         schur = rows @ self._scaled.mT
+        if rows.shape[-2] == 1:
+            schur = schur.squeeze(-1) + corner
+            self._reciprocal = torch.where(schur == 0, 0, 1 / schur)
+            return
         schur = (schur + schur.mT) / 2 + torch.diag_embed(corner)
         size = schur.diagonal(dim1=-2, dim2=-1).abs().sqrt()
         self._scale = torch.where(size > 0, 1 / torch.where(size > 0, size, 1), 1)
@@ -44,6 +49,9 @@ class ConstraintPreconditioner:
     def solve(self, right_y: Tensor, right_rows: Tensor) -> tuple[Tensor, Tensor]:
         """(u, s) for ``(*extra, *batch, m)`` and ``(*extra, *batch, r)``."""
         u = self._inverse.solve(right_y)
+        if self._reciprocal is not None:
+            s = self._reciprocal * ((self._rows.squeeze(-2) * u).sum(-1, keepdim=True) - right_rows)
+            return u.addcmul_(self._scaled.squeeze(-2), s, value=-1), s
         if self._schur is None:
             return u, right_rows
         reduced = self._scale * (apply_matrix(self._rows, u) - right_rows)

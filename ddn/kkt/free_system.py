@@ -101,11 +101,15 @@ class FreeSystem:
             second = apply_matrix(self.rows, u) - self.corner * s
         else:
             zeros = s.new_zeros(*s.shape[:-1], self.system.num_bound_rows)
-            first, second = self.system.linearized(u, torch.cat([s, zeros], -1))
+            first, second = self.system.repeated_product(u, torch.cat([s, zeros], -1))
             second = second[..., : s.shape[-1]]
         if self._weight is not None:
             first = first + self._weight * u
         return first, second
+
+    def _final_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`product`, where no further one may be needed."""
+        return self.product(u, s) if self.bounds is not None else self.system.final_product(u, s)
 
     def start(self, right_y: Tensor, right_multipliers: Tensor) -> RightSide:
         """Eliminate the bound rows from a right side."""
@@ -143,30 +147,32 @@ class FreeSystem:
         """
         right = self.start(right_y, right_multipliers)
         size = self._size(right)
-        u, s = torch.zeros_like(right.y), torch.zeros_like(right.rows)
-        first, second = u, s
-        residual = self.free(right.y), right.rows
-        if right.fixed is not None:
-            u = right.fixed
+        everything = torch.ones(size.shape, dtype=torch.bool, device=size.device)
+        if right.fixed is None:
+            u, s = correct(self.free(right.y), right.rows, everything)
+            first, second = self._final_product(u, s)
+            residual = self.free(right.y - first), right.rows - second
+            error = self._error(right, size, u, s, *residual)
+            pending = ~(error <= target)
+        else:
+            u, s = right.fixed, torch.zeros_like(right.rows)
             first, second = self.product(u, s)
             residual = self.free(right.y - first), right.rows - second
-        error = torch.full(size.shape, torch.inf, dtype=u.dtype, device=u.device)
-        pending = torch.ones_like(error, dtype=torch.bool)
-        for attempt in range(_MAX_CORRECTIONS):
+            error, pending = torch.full_like(size, torch.inf), everything
+        for _ in range(_MAX_CORRECTIONS):
+            if not bool(pending.any()):
+                break
             change = correct(*residual, pending)
-            at_zero = attempt == 0 and right.fixed is None
-            trial = change if at_zero else (u + change[0], s + change[1])
+            trial = u + change[0], s + change[1]
             values = self.product(*trial)
             rest = self.free(right.y - values[0]), right.rows - values[1]
             trial_error = self._error(right, size, *trial, *rest)
             better = pending & (trial_error < error)
+            pending = better & (trial_error < 0.5 * error) & (trial_error > target)
             new, old = (*trial, *values, *rest), (u, s, first, second, *residual)
             u, s, first, second, *rest_ = map(_choose, repeat(better), new, old)
             residual = (rest_[0], rest_[1])
-            pending = better & (trial_error < 0.5 * error) & (trial_error > target)
             error = _choose(better, trial_error, error)
-            if not bool(pending.any()):
-                break
         failed = ~(error <= limit) | right.contradictory
         if bool(failed.any()):
             failed = failed & ~(self._is_rounding(size, u, s, *residual) & ~right.contradictory)
@@ -181,13 +187,14 @@ class FreeSystem:
     def _size(self, right: RightSide) -> Tensor:
         """What residuals of y are relative to, ``(*extra, *batch)``."""
         size = largest(self.free(right.y))
-        moved = largest(right.fixed) if right.fixed is not None else torch.zeros_like(size)
+        moved = None if right.fixed is None else largest(right.fixed)
         if bool((right.rows != 0).any()):
             slope = self._sizes[1]
-            moved = torch.maximum(moved, largest(right.rows) / torch.where(slope > 0, slope, 1))
-        if bool((moved > 0).any()):
-            size = torch.maximum(size, self._sizes[0] * moved)
-        return size
+            along = largest(right.rows) / torch.where(slope > 0, slope, 1)
+            moved = along if moved is None else torch.maximum(moved, along)
+        if moved is None:
+            return size
+        return torch.maximum(size, self._sizes[0] * moved)
 
     @cached_property
     def probe(self) -> tuple[Tensor, Tensor]:

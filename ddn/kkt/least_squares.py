@@ -9,7 +9,7 @@ says that μ minimizes ‖∇f + Jᵀμ‖², with −u the residual. :class:`~d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -70,31 +70,25 @@ def multipliers_by_products(
 class _LeastSquaresSystem(KKTSystem):
     """The rows of a KKT system, with the identity for its Hessian."""
 
-    @property
-    def hessian_product(self) -> Callable[[Tensor], Tensor]:
-        return lambda u: u
+    def hessian_product(self, u: Tensor) -> Tensor:
+        return u
+
+    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        held = self.row_weight > 0
+        image = torch.where(held, self._forward(u)[0], 0)
+        return u + self._transposed(torch.where(held, s, 0))[0], image - self.corner * s
 
     @cached_property
-    def linearized(self) -> Callable[..., tuple[Tensor, Tensor]]:  # type: ignore[override]
-        problem, y, operands, weight = (
-            self.lagrangian.problem,
-            self.y,
-            self.operands,
-            self.row_weight,
-        )
-        size = self._work_size
-        transposed = Linearized(lambda y: problem.constraints(y, operands), y, size=size)
-        # Linear in the multipliers: the transpose of the transpose.
-        forward = Linearized(
+    def _transposed(self) -> Linearized:
+        problem, operands = self.lagrangian.problem, self.operands
+        return Linearized(lambda y: problem.constraints(y, operands), self.y, size=self._work_size)
+
+    @cached_property
+    def _forward(self) -> Linearized:
+        """Linear in the multipliers: the transpose of the transpose."""
+        problem, y, operands = self.lagrangian.problem, self.y, self.operands
+        return Linearized(
             lambda v: gradient(lambda y: (problem.constraints(y, operands) * v).sum(), y)[0],
             torch.zeros_like(self.multipliers),
-            size=size,
+            size=self._work_size,
         )
-        corner = self.corner
-
-        def product(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-            held = weight > 0
-            image = torch.where(held, forward(u)[0], 0)
-            return u + transposed(torch.where(held, s, 0))[0], image - corner * s
-
-        return product

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ __all__ = [
 
 # Directions are mapped at once as long as a copy of everything for each has at most this many numbers.
 _CHUNK = 2**18
+# A map over no more directions than this takes longer than one pass for each.
+_FEW = 2
 
 
 class Linearized:
@@ -32,30 +34,48 @@ class Linearized:
         *point: z.
         size: how many numbers F works on. A map over directions may copy all of them (a matrix that is
             batched itself is expanded for a product with mapped vectors).
+
+    Attributes:
+        values: F(z).
     """
 
     def __init__(self, function: Callable[..., Any], *point: Tensor, size: int) -> None:
-        value, self._pullback = _reverse(function, *point)
-        self._shapes = [tensor.shape for tensor in value]
+        values, self._pull_back = _reverse(function, *point)
+        self._everything = range(len(point))
+        self.values = tuple(value.detach() for value in values)
         self._chunk = _CHUNK // max(1, size)
 
     def __call__(self, *direction: Tensor) -> tuple[Tensor, ...]:
         """The product with v, shaped like F; leading dimensions that F lacks are further directions."""
-        extra = direction[0].ndim - len(self._shapes[0])
-        pull_back = self._pullback
+        return self.pull_back(direction, self._everything)
+
+    def pull_back(
+        self, direction: Sequence[Tensor | None], wanted: Sequence[int]
+    ) -> tuple[Tensor, ...]:
+        """The parts ``wanted`` of the product; None among the directions is zero."""
+        given = [i for i, d in enumerate(direction) if d is not None]
+        parts = [d for d in direction if d is not None]
+        shapes = [self.values[i].shape for i in given]
+        extra = parts[0].ndim - len(shapes[0])
+
+        def pull_back(*flat: Tensor) -> tuple[Tensor, ...]:
+            whole: list[Tensor | None] = [None] * len(direction)
+            for i, part in zip(given, flat, strict=True):
+                whole[i] = part
+            return self._pull_back(whole, wanted)
+
         if extra <= 0:
-            return pull_back(
-                *(d.expand(shape) for d, shape in zip(direction, self._shapes, strict=True))
-            )
-        leading = direction[0].shape[:extra]
+            return pull_back(*(d.expand(shape) for d, shape in zip(parts, shapes, strict=True)))
+        leading = parts[0].shape[:extra]
+        count = leading.numel()
         flat = [
-            d.expand(*leading, *shape).reshape(-1, *shape)
-            for d, shape in zip(direction, self._shapes, strict=True)
+            d.expand(*leading, *shape).reshape(count, *shape)
+            for d, shape in zip(parts, shapes, strict=True)
         ]
-        if self._chunk > 1:
+        if min(self._chunk, count) > _FEW:
             mapped = torch.func.vmap(pull_back, chunk_size=self._chunk)
             result: tuple[Tensor, ...] = mapped(*flat)
-        elif len(flat[0]) == 1:
+        elif count == 1:
             result = tuple(part.unsqueeze(0) for part in pull_back(*(d[0] for d in flat)))
         else:
             single = [pull_back(*parts) for parts in zip(*flat, strict=True)]
@@ -63,32 +83,52 @@ class Linearized:
         return tuple(part.reshape(*leading, *part.shape[1:]) for part in result)
 
 
-def _reverse(
-    function: Callable[..., Any], *point: Tensor
-) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-    """Values, and what pulls one direction for each of them back; without a transform if none is at work."""
+PullBack = Callable[[Sequence[Tensor | None], Sequence[int]], tuple[Tensor, ...]]
+
+
+def _reverse(function: Callable[..., Any], *point: Tensor) -> tuple[tuple[Tensor, ...], PullBack]:
+    """Values, and what pulls directions back; without a transform if none is at work."""
     if is_transformed(*point):
-        value, pullback = reverse(function, *point)
-        if isinstance(value, tuple):
-            return value, lambda *direction: pullback(direction)
-        return (value,), pullback
+        return _transformed(function, *point)
     with torch.enable_grad():
         aliases = [tensor.detach().requires_grad_() for tensor in point]
         value = function(*aliases)
     values = value if isinstance(value, tuple) else (value,)
-    moving = [index for index, one in enumerate(values) if one.requires_grad]
 
-    def pull_back(*direction: Tensor) -> tuple[Tensor, ...]:
+    def pull_back(direction: Sequence[Tensor | None], wanted: Sequence[int]) -> tuple[Tensor, ...]:
+        moving = [
+            index
+            for index, (one, along) in enumerate(zip(values, direction, strict=True))
+            if along is not None and one.requires_grad
+        ]
+        targets = [aliases[i] for i in wanted]
         if not moving:
-            return tuple(map(torch.zeros_like, aliases))
+            return tuple(map(torch.zeros_like, targets))
         return torch.autograd.grad(
             [values[index] for index in moving],
-            aliases,
+            targets,
             [direction[index] for index in moving],
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
+
+    return values, pull_back
+
+
+def _transformed(
+    function: Callable[..., Any], *point: Tensor
+) -> tuple[tuple[Tensor, ...], PullBack]:
+    value, pullback = reverse(function, *point)
+    values = value if isinstance(value, tuple) else (value,)
+
+    def pull_back(direction: Sequence[Tensor | None], wanted: Sequence[int]) -> tuple[Tensor, ...]:
+        whole = tuple(
+            torch.zeros_like(one) if along is None else along
+            for one, along in zip(values, direction, strict=True)
+        )
+        result = pullback(whole if isinstance(value, tuple) else whole[0])
+        return tuple(result[i] for i in wanted)
 
     return values, pull_back
 

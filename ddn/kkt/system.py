@@ -8,7 +8,7 @@ symmetric and in general indefinite, as :mod:`ddn.lagrangian` defines it. A line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ddn.batching import expand_batch
-from ddn.functional import gradient
 from ddn.kkt.linearized import Linearized
 from ddn.lagrangian import Lagrangian
 
@@ -64,6 +63,7 @@ class KKTSystem:
         multipliers: μ = (λ, ν), ``(*batch, p + q)``.
         active: the active set among inequality rows, booleans ``(*batch, q)``.
         operands: inputs and captured tensors, batch dimensions broadcast to ``*batch``.
+        differentiated: positions of operands whose gradients :meth:`pull_back` will be asked for.
     """
 
     lagrangian: Lagrangian
@@ -71,6 +71,7 @@ class KKTSystem:
     multipliers: Tensor
     active: Tensor
     operands: Sequence[Tensor]
+    differentiated: tuple[int, ...] = ()
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -161,31 +162,55 @@ class KKTSystem:
 
     @cached_property
     def linearized(self) -> Linearized:
-        """(u, s) ↦ K (u, s): F is built once, and every product is one reverse pass through it.
+        """F at the point, built once: the products below and :meth:`pull_back` are reverse passes through it.
 
         Memory is that of one evaluation of F for as long as the system is kept.
         """
         lagrangian, active, operands = self.lagrangian, self.active, self._constants
-        return Linearized(
-            lambda y, multipliers: lagrangian.stationarity(y, multipliers, active, operands),
-            self.y,
-            self.multipliers,
-            size=self._work_size,
-        )
+
+        def conditions(y: Tensor, multipliers: Tensor, *moved: Tensor) -> tuple[Tensor, Tensor]:
+            whole = list(operands)
+            for position, value in zip(self.differentiated, moved, strict=True):
+                whole[position] = value
+            return lagrangian.stationarity(y, multipliers, active, whole)
+
+        moving = [operands[position] for position in self.differentiated]
+        return Linearized(conditions, self.y, self.multipliers, *moving, size=self._work_size)
+
+    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """K (u, s) for ``(*extra, *batch, m)`` and ``(*extra, *batch, p + q)``; constant in the point."""
+        first, second = self.linearized.pull_back((u, s), (0, 1))
+        return first, second
+
+    def final_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """K (u, s) where that may be the last product: the same pass goes on to the operands.
+
+        :meth:`pull_back` of the very same tensors then costs nothing.
+        """
+        if not self.differentiated or u.shape != self.y.shape:
+            return self.repeated_product(u, s)
+        everything = range(2 + len(self.differentiated))
+        first, second, *found = self.linearized.pull_back((u, s), everything)
+        self._found[:] = [(u, s, found)]
+        return first, second
+
+    def hessian_product(self, u: Tensor) -> Tensor:
+        """H u for ``(*extra, *batch, m)``, likewise."""
+        return self.linearized.pull_back((u, None), (0,))[0]
+
+    def pull_back(self, u: Tensor, s: Tensor) -> dict[int, Tensor]:
+        """∂/∂x ⟨(u, s), F(x, y, μ)⟩ for the operands ``differentiated``, by position."""
+        found: Sequence[Tensor]
+        if self._found and self._found[0][0] is u and self._found[0][1] is s:
+            found = self._found.pop()[2]
+        else:
+            wanted = range(2, 2 + len(self.differentiated))
+            found = self.linearized.pull_back((u, s), wanted)
+        return dict(zip(self.differentiated, found, strict=True))
 
     @cached_property
-    def hessian_product(self) -> Callable[[Tensor], Tensor]:
-        """u ↦ H u for ``(*extra, *batch, m)``, likewise."""
-        lagrangian, multipliers = self.lagrangian, self.multipliers.detach()
-        active, operands = self.active, self._constants
-        linearized = Linearized(
-            lambda y: gradient(
-                lambda y: lagrangian.value(y, multipliers, active, operands).sum(), y
-            )[0],
-            self.y,
-            size=self._work_size,
-        )
-        return lambda u: linearized(u)[0]
+    def _found(self) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+        return []
 
     @property
     def _constants(self) -> list[Tensor]:
@@ -198,16 +223,12 @@ class KKTSystem:
 
     def general_jacobian(self) -> Tensor:
         """Rows of J that are no bounds, ``(*batch, p + k, m)``: one reverse pass each."""
-        problem, rows = self.lagrangian.problem, self.num_general_rows
+        rows, like = self.num_general_rows, self.y
         if not rows:
-            return self.y.new_zeros(*self.y.shape[:-1], 0, self.num_variables)
-        operands, like = self._constants, self.y
-        linearized = Linearized(
-            lambda y: problem.constraints(y, operands), like, size=self._work_size
-        )
+            return like.new_zeros(*like.shape[:-1], 0, self.num_variables)
         basis = torch.eye(rows, self.num_constraints, dtype=like.dtype, device=like.device)
         basis = basis.reshape(rows, *(1,) * (like.ndim - 1), -1)
-        jacobian = linearized(basis.expand(rows, *like.shape[:-1], -1))[0].movedim(0, -2)
+        jacobian = self.linearized.pull_back((None, basis), (0,))[0].movedim(0, -2)
         held = self.row_weight[..., :rows] > 0
         return jacobian if bool(held.all()) else torch.where(held.unsqueeze(-1), jacobian, 0)
 

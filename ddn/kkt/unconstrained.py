@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,14 +58,12 @@ class _HessianSystem(KKTSystem):
         zeros = u.new_zeros(*u.shape[:-1], self.full.num_constraints)
         return self.full.product(u, zeros)[0], s
 
-    @property
-    def hessian_product(self) -> Callable[[Tensor], Tensor]:
+    def hessian_product(self, u: Tensor) -> Tensor:
         assert self.full is not None
-        return self.full.hessian_product
+        return self.full.hessian_product(u)
 
-    @property
-    def linearized(self) -> Callable[..., tuple[Tensor, Tensor]]:  # type: ignore[override]
-        return lambda u, s: (self.hessian_product(u), s)
+    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return self.hessian_product(u), s
 
     def select(self, index: Tensor) -> KKTSystem:
         assert self.full is not None
@@ -80,5 +77,5 @@ def _without_rows(system: KKTSystem) -> KKTSystem:
         system.multipliers[..., :0],
         system.active[..., :0],
         system.operands,
-        system,
+        full=system,
     )
