@@ -45,7 +45,7 @@ from ddn.signature import Signature
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
 
-__all__ = ["identify", "is_traced", "solve_in_graph"]
+__all__ = ["break_graph_at_change", "identify", "is_traced", "solve_in_graph"]
 
 Result = TypeVar("Result")
 
@@ -54,6 +54,18 @@ Result = TypeVar("Result")
 _nodes: WeakValueDictionary[int, DeclarativeNode] = WeakValueDictionary()
 # Numbers of one process mean nothing in another one, and must not be mistaken there.
 _numbers = count(secrets.randbits(62))
+
+
+def break_graph_at_change(node: DeclarativeNode, name: str) -> None:
+    """Let the compiler see that an attribute of a node changes.
+
+    Inside a graph it would be written when the graph has run, and the node would be called with the old
+    value.
+    """
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break(
+            msg=f"{name} of {type(node).__name__} is set inside the compiled function"
+        )
 
 
 @eager
@@ -83,24 +95,27 @@ class _Ticket(bytearray):
     """Memory of a tensor, which holds a number and owns what that number stands for."""
 
     kept: tuple[Tensor, ...]
+    node: DeclarativeNode
 
 
 _tickets: WeakValueDictionary[int, _Ticket] = WeakValueDictionary()
 _ticket_numbers = count()
 
 
-def _issue(kept: tuple[Tensor, ...]) -> Tensor:
+def _issue(node: DeclarativeNode, kept: tuple[Tensor, ...]) -> Tensor:
     number = next(_ticket_numbers)
     ticket = _Ticket(number.to_bytes(8, "little"))
-    ticket.kept = kept
+    # The derivative needs the node, which nobody else may hold any more by then.
+    ticket.node, ticket.kept = node, kept
     _tickets[number] = ticket
     # The tensor's memory is the bytes themselves: they live as long as it does.
     return torch.frombuffer(ticket, dtype=torch.int64)
 
 
-def _redeem(tensor: Tensor) -> tuple[Tensor, ...] | None:
-    ticket = _tickets.get(int(tensor))
-    return None if ticket is None else ticket.kept
+def _redeem(identity: Tensor, ticket: Tensor) -> tuple[DeclarativeNode, tuple[Tensor, ...] | None]:
+    """The node, and what was kept; None for the latter if it is lost."""
+    issued = _tickets.get(int(ticket))
+    return (_find(identity), None) if issued is None else (issued.node, issued.kept)
 
 
 # -- the operators ----------------------------------------------------------------------------------
@@ -137,7 +152,7 @@ def _solve(
             operands = [*inputs, *captured]
             own = _own_memory(kept, operands) if differentiated else []
             results = _own_memory([block.to(bound.dtype) for block in blocks], [*operands, *own])
-            return [*results, _issue(tuple(own))]
+            return [*results, _issue(node, tuple(own))]
 
         return _holding(node, captured, run)
 
@@ -184,7 +199,7 @@ def _pull_back(
     """Gradients of the operands ``needed``, the inputs followed by the captured tensors."""
     with _ordinary():
         inputs, captured, cotangents = _usable(inputs), _usable(captured), _usable(cotangents)
-        node, kept = _find(identity), _redeem(ticket)
+        node, kept = _redeem(identity, ticket)
         operands = [*inputs, *captured]
 
         def run() -> list[Tensor]:

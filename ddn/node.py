@@ -12,7 +12,7 @@ from ddn.certificate import Certificate
 from ddn.certify import certify, require_feasible_size
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
-from ddn.compiled import identify, is_traced, solve_in_graph
+from ddn.compiled import break_graph_at_change, identify, is_traced, solve_in_graph
 from ddn.engine import solve_verified
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
@@ -125,6 +125,10 @@ class DeclarativeNode(nn.Module):
         self.on_failure = on_failure
         self._looked_through = False
         self._identity = identify(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        break_graph_at_change(self, name)
+        super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -192,8 +192,8 @@ def largest(vector: Tensor) -> Tensor:
 
 
 def relative_to(value: Tensor, size: Tensor) -> Tensor:
-    """``value / size``, zero where the value is zero, and the value itself where there is no size."""
-    return torch.where(value == 0, 0, value / torch.where(size > 0, size, 1))
+    """``value / size``, and the value itself where there is no size."""
+    return value / torch.where(size > 0, size, 1)
 
 
 def _row_norms(problem: Problem, y: Tensor, operands: Sequence[Tensor], q: int) -> Tensor:

@@ -154,9 +154,11 @@ def apply_matrix(matrix: Tensor, vectors: Tensor) -> Tensor:
 
 
 def largest(vector: Tensor) -> Tensor:
-    """‖·‖_∞ over the last dimension, zero if that is empty; without a copy."""
+    """‖·‖_∞ over the last dimension, zero if that is empty; without a copy where that would cost."""
     if vector.shape[-1] == 0:
         return vector.new_zeros(vector.shape[:-1])
+    if vector.numel() < _CHUNK:
+        return vector.abs().amax(-1)
     return torch.maximum(vector.amax(-1), -vector.amin(-1))
 
 

@@ -229,8 +229,10 @@ class KKTSystem:
         basis = torch.eye(rows, self.num_constraints, dtype=like.dtype, device=like.device)
         basis = basis.reshape(rows, *(1,) * (like.ndim - 1), -1)
         jacobian = self.linearized.pull_back((None, basis), (0,))[0].movedim(0, -2)
-        held = self.row_weight[..., :rows] > 0
-        return jacobian if bool(held.all()) else torch.where(held.unsqueeze(-1), jacobian, 0)
+        if not self.active.shape[-1] or self.lagrangian.barrier:
+            return jacobian
+        # Not a product with the weight: what is inactive may be infinite.
+        return torch.where(self.row_weight[..., :rows, None] > 0, jacobian, 0)
 
     def select(self, index: Tensor) -> KKTSystem:
         """The problems ``index`` of the flattened batch, as a system with one batch dimension."""

@@ -1,6 +1,8 @@
-"""Nodes inside compiled modules: the graph breaks at the node, values and gradients stay."""
+"""Nodes inside compiled modules: one operator of the graph, with the same values and gradients."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 import torch
@@ -76,3 +78,72 @@ def test_errors_pass_through(device, dtype):
     compiled = torch.compile(Entropy(), backend="aot_eager")
     with pytest.raises(ddn.errors.SolveError, match="NOT_FINITE"):
         compiled(torch.full((2, 3), torch.nan, device=device, dtype=dtype))
+
+
+class Scaled(ddn.DeclarativeNode):
+    """argmin ‖y − s x‖², with s a plain attribute."""
+
+    signature = "(n)->(n)"
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.scale = scale
+
+    def objective(self, x, y):
+        return ((y - self.scale * x) ** 2).sum()
+
+
+def test_an_attribute_that_is_set_inside_breaks_the_graph(dtype):
+    node = Scaled()
+
+    def function(x, scale):
+        x = 1.5 * x
+        node.scale = scale
+        return node(x) + 1
+
+    compiled = torch.compile(function, backend="aot_eager")
+    x = torch.ones(3, dtype=dtype)
+    for scale in (2.0, 3.0, 4.0):
+        torch.testing.assert_close(compiled(x, scale), 1.5 * scale * x + 1)
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="scale of Scaled is set inside"):
+        torch.compile(function, backend="aot_eager", fullgraph=True)(x, 5.0)
+
+
+def test_an_attribute_that_is_set_outside_needs_no_new_graph(dtype):
+    node, graphs = Scaled(), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda x: 2 * node(x), backend=backend, fullgraph=True)
+    x = torch.ones(3, dtype=dtype)
+    for scale in range(12):
+        node.scale = float(scale)
+        torch.testing.assert_close(compiled(x), 2 * scale * x)
+    assert len(graphs) == 1
+
+
+def test_backward_after_the_node_is_gone(dtype):
+    x = torch.ones(3, dtype=dtype, requires_grad=True)
+
+    def loss():
+        node = Scaled(3.0)
+        return torch.compile(lambda x: node(x).sum(), backend="aot_eager", fullgraph=True)(x)
+
+    value = loss()
+    torch.compiler.reset()
+    gc.collect()
+    value.backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, 3))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_node_made_inside(dtype):
+    compiled = torch.compile(lambda x: 2 * Scaled(3.0)(x), backend="aot_eager")
+    x = torch.ones(3, dtype=dtype, requires_grad=True)
+    y = compiled(x)
+    torch.testing.assert_close(y, 6 * x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, 6))
