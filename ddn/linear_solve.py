@@ -84,16 +84,23 @@ def equilibrate(matrix: Tensor, num_variables: int | None = None) -> Tensor:
     √α and multipliers in units of 1/√α multiply H by α and leave J alone. Else, where constraints are
     stated in large units, H would look as if it were zero.
     """
-    scale = _sweep(matrix.abs(), torch.ones_like(matrix[..., 0]))
+    magnitude = matrix.abs()
+    scale = torch.ones_like(matrix[..., 0])
     m = matrix.shape[-1] if num_variables is None else num_variables
     if m == matrix.shape[-1] or m == 0:
-        return scale
-    scaled = matrix.abs() * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    upper, lower = scaled[..., :m, :m].amax((-2, -1)), scaled[..., m:, :m].amax((-2, -1))
-    both = (upper > 0) & (lower > 0)
-    balance = torch.where(both, lower / torch.where(both, upper, 1), 1).sqrt().unsqueeze(-1)
+        return _sweep(magnitude, scale)
+    # Sweeps alone may end with all entries of J at unit size and H in ruins: J = (1, 10⁻³) beside
+    # H = I is in order as it is. So they start where H and every row of J have unit size.
+    upper, rows = magnitude[..., :m, :m].amax((-2, -1)), magnitude[..., m:, :m].amax(-1)
+    unit = torch.where(upper > 0, upper, 1).rsqrt().unsqueeze(-1)
+    lower = torch.where(rows > 0, 1 / (torch.where(rows > 0, rows, 1) * unit), 1)
+    scale = _sweep(magnitude, torch.cat([scale[..., :m] * unit, lower], -1))
+    scaled = magnitude * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    upper, largest = scaled[..., :m, :m].amax((-2, -1)), scaled[..., m:, :m].amax((-2, -1))
+    both = (upper > 0) & (largest > 0)
+    balance = torch.where(both, largest / torch.where(both, upper, 1), 1).sqrt().unsqueeze(-1)
     scale = torch.cat([scale[..., :m] * balance, scale[..., m:] / balance], -1)
-    return _sweep(matrix.abs(), scale)
+    return _sweep(magnitude, scale)
 
 
 def _sweep(magnitude: Tensor, scale: Tensor) -> Tensor:

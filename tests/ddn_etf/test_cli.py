@@ -186,13 +186,16 @@ def test_an_interrupted_run_is_resumed_with_the_same_numbers(tmp_path, monkeypat
         if record.epoch == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    handler = signal.getsignal(signal.SIGINT)
+    # A background job of a shell starts with the signal ignored.
+    handler = signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
     with monkeypatch.context() as patch:
         patch.setattr(commands._RunProgress, "update", interrupt)
         status, output = invoke("train", "--output", tmp_path / "parts", *TWO_EPOCHS)
     assert status == 130
     assert output.endswith("Interrupted. The same command with --resume continues.")
     assert signal.getsignal(signal.SIGINT) == handler
+    signal.signal(signal.SIGINT, before)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["last.ckpt"]
 
     status, output = invoke("train", "--output", tmp_path / "parts", *TWO_EPOCHS)
