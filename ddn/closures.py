@@ -18,7 +18,7 @@ from ddn.errors import UndeclaredTensorError
 from ddn.functional import isolated
 from ddn.problem import Problem
 
-__all__ = ["guard_undeclared"]
+__all__ = ["bare", "guard_undeclared"]
 
 
 @isolated
@@ -29,10 +29,10 @@ def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
         UndeclaredTensorError: naming the function.
     """
     single = [
-        _bare(operand)[(0,) * (_bare(operand).ndim - rank)]
+        bare(operand)[(0,) * (bare(operand).ndim - rank)]
         for operand, rank in zip(operands, problem.core_ranks, strict=True)
     ]
-    y = _bare(problem.starting_point(single))
+    y = bare(problem.starting_point(single))
     functions = (
         ("objective", problem.objective),
         ("equality", problem.equality),
@@ -54,13 +54,17 @@ def _stated(problem: Problem, name: str) -> str:
     return "bounds" if only_bounds else name
 
 
-def _bare(tensor: Tensor) -> Tensor:
+def bare(tensor: Tensor) -> Tensor:
     """The values of ``tensor``, free of every level of differentiation and mapping."""
+    mapped = []
     with torch._C._DisableFuncTorch():
         while _functorch.is_functorch_wrapped_tensor(tensor):
-            dim = _functorch.maybe_get_bdim(tensor) if _functorch.is_batchedtensor(tensor) else -1
+            if _functorch.is_batchedtensor(tensor):
+                mapped.append(_functorch.maybe_get_bdim(tensor))
             tensor = _functorch.get_unwrapped(tensor)
-            tensor = tensor.select(dim, 0) if dim >= 0 else tensor
+        # A mapped dimension is counted among those of the next tensor within: innermost first.
+        for dim in reversed(mapped):
+            tensor = tensor.select(dim, 0)
         with forward_ad._set_fwd_grad_enabled(False):
             return tensor.detach().clone()
 

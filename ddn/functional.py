@@ -43,16 +43,18 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
     ``torch.func.grad``, or, where no transform, forward mode or inference mode is at work,
     ``torch.autograd.grad``, which has half of its overhead.
     """
+    create_graph = torch.is_grad_enabled()
     if (
         is_transformed(*primals)
         or torch.is_inference_mode_enabled()
         or any(primal.is_inference() for primal in primals)
+        # The graph of a gradient would lead to the aliases of constants, too.
+        or (create_graph and not all(primal.requires_grad for primal in primals))
     ):
         return cast(
             "tuple[Tensor, ...]",
             torch.func.grad(function, argnums=tuple(range(len(primals))))(*primals),
         )
-    create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: what else depends on a primal is none of the function's business.
         aliases = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -26,7 +26,10 @@ __all__ = ["Gradient", "ImplicitGradient", "UnconstrainedGradient"]
 
 
 class Gradient(Protocol):
-    """How a node differentiates its solution."""
+    """How a node differentiates its solution.
+
+    A gradient that is an approximation says so by an attribute ``is_exact = False``.
+    """
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
@@ -59,6 +62,11 @@ class ImplicitGradient:
 
     linear_solver: KKTSolver = field(default_factory=Automatic)
     smoothing: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether derivatives are those of the solution that is returned."""
+        return not self.smoothing
 
     def __post_init__(self) -> None:
         if not self.smoothing >= 0:
@@ -115,6 +123,7 @@ class UnconstrainedGradient:
     """
 
     linear_solver: KKTSolver = field(default_factory=Automatic)
+    is_exact: ClassVar[bool] = False
 
     def engine(
         self,

@@ -20,6 +20,7 @@ from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
 from ddn.gradient import Gradient, ImplicitGradient
 from ddn.kkt.automatic import Automatic
+from ddn.nested import guard_inner_gradients
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
@@ -238,6 +239,7 @@ class DeclarativeNode(nn.Module):
         return InteriorPoint() if inequalities else Newton()
 
     def _solve(self, bound: Bound) -> SolvedProblem:
+        guard_inner_gradients(bound.problem, bound.operands)
         if is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()

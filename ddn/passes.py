@@ -17,6 +17,7 @@ from ddn.binding import Bound
 from ddn.closures import guard_undeclared
 from ddn.gradient import ImplicitGradient
 from ddn.implicit import pull_back
+from ddn.nested import guard_inner_gradients
 from ddn.node_functions import NodeFunctions
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
@@ -40,6 +41,8 @@ def solve_pass(bound: Bound, differentiated: bool) -> tuple[tuple[Tensor, ...], 
         with torch.enable_grad():
             guard_undeclared(problem, operands)
         node._looked_through = True
+    if not node.uses_closed_form:
+        guard_inner_gradients(problem, operands)
     solver = node._default_solver()
     with torch.no_grad():
         if node.uses_closed_form:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,6 +56,7 @@ class UnrolledGradient:
     """
 
     steps: int = 100
+    is_exact: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.steps >= 1:
@@ -115,6 +117,8 @@ class OneStepGradient:
     step of Newton's method, useless for a method that barely moves. See :class:`UnrolledGradient`, with
     ``steps=1``, for what a step is.
     """
+
+    is_exact: ClassVar[bool] = False
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
