@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from ddn.certificate import Certificate
-from ddn.engine import VerifiedSolution
 from ddn.errors import DeclarativeNodeError
 from ddn.generic import generic_vector
 from ddn.kkt.dense import assemble
-from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem, ReducedSystem
+from ddn.kkt.reduced import ReducedSystem
+from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import equilibrate
 from ddn.optimality import acceptable_residual, largest, relative_to
 from ddn.problem import Problem
+from ddn.verification import VerifiedSolution
 
 __all__ = ["certify", "require_feasible_size"]
 

@@ -20,14 +20,11 @@ Second derivatives of compiled graphs do not exist in torch. Transforms of ``tor
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -35,88 +32,18 @@ from torch.autograd import forward_ad
 
 from ddn.binding import bind
 from ddn.captured import captured_tensors
-from ddn.errors import DeclarativeNodeError
 from ddn.forward_mode import inside_transform
-from ddn.functional import eager
 from ddn.node_functions import guard_parameters
 from ddn.passes import pull_back_pass, solve_pass
+from ddn.registry import find, issue, redeem
 from ddn.signature import Signature
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
 
-__all__ = ["break_graph_at_change", "identify", "is_traced", "solve_in_graph"]
+__all__ = ["break_graph_at_change", "is_traced", "solve_in_graph"]
 
 Result = TypeVar("Result")
-
-# -- which node -------------------------------------------------------------------------------------
-
-_nodes: WeakValueDictionary[int, DeclarativeNode] = WeakValueDictionary()
-# Numbers of one process mean nothing in another one, and must not be mistaken there.
-_numbers = count(secrets.randbits(62))
-
-
-def break_graph_at_change(node: DeclarativeNode, name: str) -> None:
-    """Let the compiler see that an attribute of a node changes.
-
-    Inside a graph it would be written when the graph has run, and the node would be called with the old
-    value.
-    """
-    if torch.compiler.is_compiling():
-        torch._dynamo.graph_break(
-            msg=f"{name} of {type(node).__name__} is set inside the compiled function"
-        )
-
-
-@eager
-def identify(node: DeclarativeNode) -> Tensor:
-    """A number for the node, by which compiled graphs call it."""
-    number = next(_numbers)
-    _nodes[number] = node
-    with torch.inference_mode(False):
-        return torch.tensor(number, device="cpu")
-
-
-def _find(identity: Tensor) -> DeclarativeNode:
-    node = _nodes.get(int(identity))
-    if node is None:
-        raise DeclarativeNodeError(
-            "A compiled graph calls a node that does not exist in this process (any more). Graphs with "
-            "declarative nodes work only in the process that compiled them, as long as their nodes live: "
-            "compile again."
-        )
-    return node
-
-
-# -- what was kept ----------------------------------------------------------------------------------
-
-
-class _Ticket(bytearray):
-    """Memory of a tensor, which holds a number and owns what that number stands for."""
-
-    kept: tuple[Tensor, ...]
-    node: DeclarativeNode
-
-
-_tickets: WeakValueDictionary[int, _Ticket] = WeakValueDictionary()
-_ticket_numbers = count()
-
-
-def _issue(node: DeclarativeNode, kept: tuple[Tensor, ...]) -> Tensor:
-    number = next(_ticket_numbers)
-    ticket = _Ticket(number.to_bytes(8, "little"))
-    # The derivative needs the node, which nobody else may hold any more by then.
-    ticket.node, ticket.kept = node, kept
-    _tickets[number] = ticket
-    # The tensor's memory is the bytes themselves: they live as long as it does.
-    return torch.frombuffer(ticket, dtype=torch.int64)
-
-
-def _redeem(identity: Tensor, ticket: Tensor) -> tuple[DeclarativeNode, tuple[Tensor, ...] | None]:
-    """The node, and what was kept; None for the latter if it is lost."""
-    issued = _tickets.get(int(ticket))
-    return (_find(identity), None) if issued is None else (issued.node, issued.kept)
-
 
 # -- the operators ----------------------------------------------------------------------------------
 
@@ -141,7 +68,7 @@ def _solve(
     """Solution blocks, then the ticket."""
     with _ordinary():
         inputs, captured = _usable(inputs), _usable(captured)
-        node = _find(identity)
+        node = find(identity)
 
         def run() -> list[Tensor]:
             bound = bind(node, Signature.parse(node.signature), inputs)
@@ -152,7 +79,7 @@ def _solve(
             operands = [*inputs, *captured]
             own = _own_memory(kept, operands) if differentiated else []
             results = _own_memory([block.to(bound.dtype) for block in blocks], [*operands, *own])
-            return [*results, _issue(node, tuple(own))]
+            return [*results, issue(node, tuple(own))]
 
         return _holding(node, captured, run)
 
@@ -199,7 +126,7 @@ def _pull_back(
     """Gradients of the operands ``needed``, the inputs followed by the captured tensors."""
     with _ordinary():
         inputs, captured, cotangents = _usable(inputs), _usable(captured), _usable(cotangents)
-        node, kept = _redeem(identity, ticket)
+        node, kept = redeem(identity, ticket)
         operands = [*inputs, *captured]
 
         def run() -> list[Tensor]:
@@ -253,6 +180,18 @@ _solve.register_autograd(_backward, setup_context=_setup_context)
 
 
 # -- in the graph -----------------------------------------------------------------------------------
+
+
+def break_graph_at_change(node: DeclarativeNode, name: str) -> None:
+    """Let the compiler see that an attribute of a node changes.
+
+    Inside a graph it would be written when the graph has run, and the node would be called with the old
+    value.
+    """
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break(
+            msg=f"{name} of {type(node).__name__} is set inside the compiled function"
+        )
 
 
 def is_traced() -> bool:

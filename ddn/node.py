@@ -12,8 +12,7 @@ from ddn.certificate import Certificate
 from ddn.certify import certify, require_feasible_size
 from ddn.closed_form import ClosedForm
 from ddn.closures import guard_undeclared
-from ddn.compiled import break_graph_at_change, identify, is_traced, solve_in_graph
-from ddn.engine import solve_verified
+from ddn.compiled import break_graph_at_change, is_traced, solve_in_graph
 from ddn.errors import SignatureError
 from ddn.failure import POLICIES
 from ddn.forward_mode import is_differentiated
@@ -22,11 +21,13 @@ from ddn.gradient import Gradient, ImplicitGradient
 from ddn.kkt.automatic import Automatic
 from ddn.nested import guard_inner_gradients
 from ddn.node_functions import NodeFunctions, guard_parameters
+from ddn.registry import identify
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
 from ddn.solvers.base import GivenPoint, NodeSolve, Solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
+from ddn.verification import solve_verified
 
 __all__ = ["DeclarativeNode"]
 

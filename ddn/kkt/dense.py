@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.kkt.system import KKTFactorization, KKTSystem, ReducedSystem
+from ddn.kkt.reduced import ReducedSystem
+from ddn.kkt.system import KKTFactorization, KKTSystem
 from ddn.linear_solve import SymmetricSystem
 
 __all__ = ["Dense", "assemble", "solve_columns"]

@@ -12,9 +12,10 @@ from ddn.optimality import acceptable_residual, largest
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 from ddn.solvers.barrier.iterate import Sizes
+from ddn.solvers.barrier.memory import Limits, Outcome
 from ddn.solvers.barrier.program import NodeProgram, fixed_variables
 from ddn.solvers.barrier.rescue import rescue
-from ddn.solvers.barrier.run import Limits, Outcome, iterate
+from ddn.solvers.barrier.run import iterate
 from ddn.solvers.barrier.start import Start, first_iterate, in_units_of_the_data, inside_bounds
 
 __all__ = ["InteriorPoint"]

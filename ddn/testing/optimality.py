@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddn.engine import solve_verified
 from ddn.optimality import acceptable_residual
 from ddn.problem import Problem
 from ddn.solution import Solution, Status
@@ -13,6 +12,7 @@ from ddn.solvers.base import Solver, as_blocks
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
 from ddn.testing.subject import Subject
+from ddn.verification import solve_verified
 
 __all__ = ["check_against_solver", "check_certificate", "check_curvature", "check_stationarity"]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import ddn
-from ddn.kkt.system import KKTSystem, ReducedSystem
+from ddn.kkt.reduced import ReducedSystem
+from ddn.kkt.system import KKTSystem
 from ddn.lagrangian import Lagrangian
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ddn.kkt.dense import assemble
-from ddn.kkt.system import ReducedSystem
+from ddn.kkt.reduced import ReducedSystem
 from ddn.linear_solve import SymmetricSystem, equilibrate, factorize
 from ddn.optimality import largest, relative_to
 from ddn.solvers.barrier.iterate import Direction, Iterate, Sizes

@@ -17,8 +17,9 @@ from ddn.solution import Status
 from ddn.solvers.barrier.elastic import ElasticProgram
 from ddn.solvers.barrier.finish import solve_active_set
 from ddn.solvers.barrier.iterate import Iterate, Sizes
+from ddn.solvers.barrier.memory import Limits, Outcome
 from ddn.solvers.barrier.program import Program
-from ddn.solvers.barrier.run import Limits, Outcome, iterate
+from ddn.solvers.barrier.run import iterate
 from ddn.solvers.barrier.start import Start, first_iterate
 
 __all__ = ["rescue"]

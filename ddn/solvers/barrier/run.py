@@ -8,21 +8,22 @@ not, the parameter is held and steps must reduce a merit function until the erro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ddn.optimality import largest
 from ddn.solution import Status
-from ddn.solvers.barrier.batched import Batched
 from ddn.solvers.barrier.finish import active_rows, solve_active_set
 from ddn.solvers.barrier.iterate import Direction, Iterate, Sizes, StepSystem
+from ddn.solvers.barrier.memory import Limits, Memory, Outcome
 from ddn.solvers.barrier.program import Program
+from ddn.solvers.barrier.ray import runs_away
 from ddn.solvers.barrier.search import advance, line_search
 from ddn.solvers.barrier.start import Start
 
-__all__ = ["Limits", "Outcome", "iterate"]
+__all__ = ["iterate"]
 
 # A free step reduces the smallest error so far to at most this fraction.
 _DECREASE = 0.9
@@ -44,63 +45,6 @@ _PATIENCE = 3
 _STRAIN, _STUCK, _GIVE_UP = 1e6, 5, 50
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When to stop.
-
-    Attributes:
-        max_iterations: per problem.
-        tolerance: relative error at which a problem counts as solved.
-        acceptable: relative error that will do where nothing better comes.
-        barrier: κ of the point that is sought.
-    """
-
-    max_iterations: int
-    tolerance: float
-    acceptable: float
-    barrier: float
-
-
-@dataclass
-class Outcome:
-    """Where the iterations end: ``point``, ``status`` and ``iterations`` of every problem."""
-
-    point: Iterate
-    status: Tensor
-    iterations: Tensor
-
-
-@dataclass(frozen=True)
-class _Memory(Batched):
-    """What a problem remembers from one iteration to the next, ``(batch,)`` each.
-
-    Attributes:
-        position: in the whole batch.
-        extent: see :meth:`ddn.solvers.barrier.iterate.Sizes.at`.
-        floor: likewise.
-        reference: error that free steps must reduce.
-        smallest: error so far.
-        idle: iterations since it became smaller.
-        fixed: whether the barrier parameter is held.
-        target: the barrier parameter, where it is.
-        tried: error at which the active set was tried.
-        recorded: error of the result so far, if it will do.
-        detours: free steps in a row that did not reduce the error.
-    """
-
-    position: Tensor
-    extent: Tensor
-    floor: Tensor
-    reference: Tensor
-    smallest: Tensor
-    idle: Tensor
-    fixed: Tensor
-    target: Tensor
-    tried: Tensor
-    recorded: Tensor
-    detours: Tensor
-
-
 def iterate(program: Program, start: Start, limits: Limits) -> Outcome:
     """Run until every problem is solved or known to fail."""
     run = _Run(program, start, limits)
@@ -108,6 +52,7 @@ def iterate(program: Program, start: Start, limits: Limits) -> Outcome:
         if len(run.memory.position) == 0:
             break
         run.step()
+    run.stop()
     return run.outcome
 
 
@@ -119,7 +64,7 @@ class _Run:
         self.outcome = Outcome(start.point, status, torch.zeros_like(status))
         self.program, self.point = program, start.point
         infinite = torch.full_like(start.extent, torch.inf)
-        self.memory = _Memory(
+        self.memory = Memory(
             torch.arange(len(status), device=status.device),
             start.extent,
             start.floor,
@@ -266,7 +211,7 @@ class _Run:
         far = largest(self.point.y) > eps ** (-3 / 8) * memory.extent
         # Who has made no progress for long need not be that far away.
         far = far | (idle >= _GIVE_UP) & (largest(self.point.y) > 10 * memory.extent)
-        lost = ~done & _runs_away(far, self.program, self.point, hessian, predictor)
+        lost = ~done & runs_away(far, self.program, self.point, hessian, predictor)
         self._end(lost, Status.UNBOUNDED)
         own = torch.maximum(largest(self.point.first.gradient), sizes.curved)
         own = own + self.limits.barrier / sizes.length
@@ -378,40 +323,3 @@ class _Run:
         sizes = self._relaxed(Sizes.at(moved, hessian, memory.extent, memory.floor))
         ratio = self._error(moved, sizes) / reference
         return moved, torch.where(finite & system.convex, ratio, torch.inf), linear[0] & linear[1]
-
-
-def _runs_away(
-    far: Tensor, program: Program, point: Iterate, hessian: Tensor, predictor: Direction
-) -> Tensor:
-    """Where y is far away, on a ray along which the objective falls for ever.
-
-    That is: a step d with ∇fᵀd < 0, A d = 0 and G d ≤ 0, along which curvature would not stop the fall
-    before y is a thousand times as large, and f is as low as expected where it is twice as large.
-    """
-    if not bool(far.any()):
-        return far
-    rays = [
-        _is_ray(program, point, hessian, ray / _positive(largest(ray)).unsqueeze(-1))
-        for ray in (predictor.y, point.y)
-    ]
-    return far & (rays[0] | rays[1])
-
-
-def _is_ray(program: Program, point: Iterate, hessian: Tensor, d: Tensor) -> Tensor:
-    small = torch.finfo(d.dtype).eps ** (3 / 8)
-    first, size = point.first, largest(point.y)
-    slope = (first.gradient * d).sum(-1)
-    curvature = ((hessian @ d.unsqueeze(-1)).squeeze(-1) * d).sum(-1) * size
-    along = (first.equality @ d.unsqueeze(-1)).squeeze(-1).abs()
-    along = largest(along / _positive(first.equality_norms))
-    across = torch.where(program.exists, first.inequality.times(d), 0)
-    across = largest((across / _positive(first.inequality.row_norms())).clamp_min(0))
-    falls = (slope < -small * largest(first.gradient)) & (curvature <= -1e-3 * slope)
-    values = program.values(point.y + size.unsqueeze(-1) * d)
-    fallen = values.objective <= point.values.objective + 0.5 * size * slope
-    result: Tensor = falls & fallen & (along <= small) & (across <= small)
-    return result
-
-
-def _positive(value: Tensor) -> Tensor:
-    return torch.where(value > 0, value, 1)

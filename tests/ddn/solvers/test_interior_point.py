@@ -9,9 +9,9 @@ import torch
 
 import ddn
 from ddn import Status
-from ddn.engine import solve_verified
 from ddn.errors import SolveError
 from ddn.solvers import InteriorPoint
+from ddn.verification import solve_verified
 from tests.ddn.problems import Entropy, make_node, softmax
 
 
