@@ -12,7 +12,7 @@ from ddn.errors import SignatureError
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import solve_symmetric
 from ddn.multipliers import least_squares_multipliers
-from ddn.optimality import scale_at_zero
+from ddn.optimality import largest, scale_at_zero
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 from ddn.solvers.inertia import inertia_corrected_step
@@ -21,7 +21,8 @@ __all__ = ["Newton"]
 
 _ARMIJO = 1e-4
 # A Newton step that shrinks the optimality error this much is taken whatever the merit function says of
-# it: near a solution the merit function rejects good steps (Maratos effect).
+# it: near a solution the merit function rejects good steps (Maratos effect). The decrease counts from the
+# smallest error so far, so that such steps and those of the line search cannot undo each other for ever.
 _SUFFICIENT_DECREASE = 0.5
 # Longest trial of a line search against the size of y, once so many halvings have been in vain.
 _LONGEST_STEP, _PATIENCE = 100.0, 10
@@ -66,11 +67,12 @@ class Newton:
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
         acceptable = torch.zeros_like(status, dtype=torch.bool)
+        smallest = y.new_full((len(y), 2), torch.inf)
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             selected = problem.select(flat, running)
-            y[running], status[running], acceptable[running] = self._step(
-                problem, selected, y[running], start[running], extent[running]
+            y[running], status[running], acceptable[running], smallest[running] = self._step(
+                problem, selected, y[running], start[running], extent[running], smallest[running]
             )
             running = running[status[running] == Status.MAX_ITERATIONS]
             if len(running) == 0:
@@ -92,12 +94,13 @@ class Newton:
         y: Tensor,
         start: Tensor,
         extent: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        smallest: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One iteration.
 
         Returns:
-            The new y, a status that is MAX_ITERATIONS while there is more to do, and whether y will do if
-            nothing better comes.
+            The new y, a status that is MAX_ITERATIONS while there is more to do, whether y will do if
+            nothing better comes, and the smallest residuals so far, ``(batch, 2)``.
         """
         eps = torch.finfo(y.dtype).eps
         tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
@@ -106,13 +109,16 @@ class Newton:
         hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
         scale = _Scale.at(point, hessian, scale_at_zero(problem, y, start, operands))
         error = scale.error(point)
+        before = scale.relative(smallest)
+        smallest = torch.where((error < before).unsqueeze(-1), point.residuals, smallest)
         direction, correction, convex = inertia_corrected_step(
             point.stationarity, point.constraint, hessian, point.jacobian
         )
         target = point.multipliers + correction
 
         newton = convex & (
-            scale.error(_Point.at(problem, y + direction, operands)) <= _SUFFICIENT_DECREASE * error
+            scale.error(_Point.at(problem, y + direction, operands))
+            <= _SUFFICIENT_DECREASE * torch.minimum(error, before)
         )
         merit = _Merit.along(point, hessian, direction, target)
         searched, moved = self._line_search(
@@ -137,7 +143,7 @@ class Newton:
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
-        return new_y, status, solved | acceptable
+        return new_y, status, solved | acceptable, smallest
 
     def _line_search(
         self,
@@ -206,6 +212,11 @@ class _Point:
         """∇_y L."""
         return self.gradient + (self.jacobian.mT @ self.multipliers.unsqueeze(-1)).squeeze(-1)
 
+    @property
+    def residuals(self) -> Tensor:
+        """‖∇_y L‖_∞ and ‖h‖_∞, ``(batch, 2)``."""
+        return torch.stack([largest(self.stationarity), largest(self.constraint)], -1)
+
 
 @dataclass(frozen=True)
 class _Merit:
@@ -269,10 +280,14 @@ class _Scale:
         return infeasible
 
     def error(self, point: _Point) -> Tensor:
-        error = _ratio(point.stationarity.abs().amax(-1), self.stationarity)
-        if point.constraint.shape[-1] == 0:
-            return error
-        return torch.maximum(error, _ratio(point.constraint.abs().amax(-1), self.feasibility))
+        return self.relative(point.residuals)
+
+    def relative(self, residuals: Tensor) -> Tensor:
+        """The larger one of both residuals on this scale."""
+        stationarity, feasibility = residuals.unbind(-1)
+        return torch.maximum(
+            _ratio(stationarity, self.stationarity), _ratio(feasibility, self.feasibility)
+        )
 
 
 def _ratio(value: Tensor, size: Tensor) -> Tensor:

@@ -249,3 +249,13 @@ def test_larger_problem_is_solved_in_the_batch(device, dtype, tolerance):
     residual = A.mT @ (A @ y.unsqueeze(-1) - b.unsqueeze(-1)) + y.unsqueeze(-1)
     assert float(residual.abs().max()) < 100 * tolerance.solver
     assert ddn.solvers.Newton() == Newton()
+
+
+def test_steps_that_undo_each_other(device, dtype):
+    """√(1 + 25 y²) + ½ (y − x)²: full steps and line searches alternate between two points."""
+    node = make_node("()->()", lambda x, y: (1 + 25 * y**2).sqrt() + 0.5 * (y - x) ** 2)
+    x = torch.linspace(-6, 6, 121, device=device, dtype=dtype)
+    found = node.solution(x)
+    assert int(found.iterations.max()) < 20
+    gradient = 25 * found.y / (1 + 25 * found.y**2).sqrt() + found.y - x
+    assert float(gradient.abs().max()) < 100 * torch.finfo(dtype).eps
