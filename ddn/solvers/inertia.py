@@ -46,7 +46,7 @@ def inertia_corrected_step(
     finite = matrix.isfinite().flatten(-2).all(-1)
     identity = torch.eye(m + p, dtype=matrix.dtype, device=matrix.device)
     matrix = torch.where(finite[:, None, None], matrix, identity)
-    scale = equilibrate(matrix)
+    scale = equilibrate(matrix, m)
     scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     right = (-torch.cat([stationarity, constraint], -1) * scale).unsqueeze(-1)
     eps = torch.finfo(matrix.dtype).eps
