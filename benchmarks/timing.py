@@ -82,11 +82,12 @@ def _status(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def forget_factorizations(output: torch.Tensor) -> None:
-    """Let the next backward pass of ``output`` start afresh.
+def forget_factorizations(output: torch.Tensor, *, everything: bool = False) -> None:
+    """Let the next backward pass of ``output`` be like the first one.
 
     The engine keeps the last factorization for further passes through one graph. A benchmark that repeats a
-    backward pass would otherwise time all but the first without it.
+    backward pass would otherwise time all but the first without it. With ``everything``, what the forward
+    pass has evaluated goes, too, and the pass starts from the solution alone.
     """
     functions = [output.grad_fn]
     while functions:
@@ -95,5 +96,5 @@ def forget_factorizations(output: torch.Tensor) -> None:
             continue
         engine = getattr(function, "engine", None)
         if engine is not None:
-            engine.forget()
+            engine.release() if everything else engine.forget()
         functions += [following for following, _ in function.next_functions]

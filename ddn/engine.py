@@ -164,8 +164,7 @@ class ImplicitEngine:
             u, s = self._solve(factorized.factorization, -grad_y, -grad_multipliers)
             gradients = factorized.system.pull_back(u, s)
             if is_last_backward():
-                self.forget()
-                self._verified.clear()
+                self.release()
             return gradients
 
     def _solve(
@@ -188,6 +187,11 @@ class ImplicitEngine:
     def forget(self) -> None:
         """Drop the factorization that is kept for further passes."""
         self._last.clear()
+
+    def release(self) -> None:
+        """Drop all that is kept: a further pass starts from the solution alone."""
+        self.forget()
+        self._verified.clear()
 
     def _factorize(
         self,
