@@ -1,14 +1,19 @@
-"""Parameters and buffers of a node: what its problem depends on besides the inputs."""
+"""Parameters, buffers and plain attributes of a node: what its problem depends on besides the inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch._C import _functorch
 from torch.autograd import forward_ad
 
-__all__ = ["MethodCaller", "captured_tensors", "is_same"]
+__all__ = ["MethodCaller", "PlainAttributes", "captured_tensors", "is_same"]
+
+_PLAIN = (bool, int, float, str, type(None))
 
 
 def captured_tensors(node: nn.Module) -> dict[str, Tensor]:
@@ -38,6 +43,43 @@ def is_same(operand: Tensor, held: Tensor) -> bool:
         and operand.stride() == held.stride()
         and operand.dtype == held.dtype
     )
+
+
+@dataclass(frozen=True)
+class PlainAttributes:
+    """Numbers, truth values and strings that a node and its submodules held at some time.
+
+    Attributes:
+        values: by module.
+    """
+
+    values: tuple[tuple[nn.Module, dict[str, Any]], ...]
+
+    @classmethod
+    def of(cls, node: nn.Module) -> PlainAttributes:
+        """What is held now."""
+        leaf = next(node.children(), None) is None
+        return cls(tuple((m, _plain(m)) for m in ((node,) if leaf else node.modules())))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """As it was then: a derivative is that of the problem that was solved, not of what it became."""
+        changed = [(m, then, now) for m, then in self.values if (now := _plain(m)) != then]
+        for module, then, _ in changed:
+            module.__dict__.update(then)
+        try:
+            yield
+        finally:
+            for module, _, now in changed:
+                module.__dict__.update(now)
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in module.__dict__.items()
+        if type(value) in _PLAIN and name != "training" and not name.startswith("_")
+    }
 
 
 class MethodCaller(nn.Module):

@@ -8,6 +8,7 @@ gets it by one more reverse pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -38,6 +39,9 @@ class ClosedFormNode(Protocol):
     ) -> tuple[Tensor, ...]:
         """Gradient for every input, of the input's own shape."""
 
+    def as_solved(self) -> AbstractContextManager[None]:
+        """The node with the attributes that it had when it was solved."""
+
 
 class ClosedForm(torch.autograd.Function):
     """x ↦ solution blocks, and saved by-products that carry no derivative."""
@@ -64,13 +68,14 @@ class ClosedForm(torch.autograd.Function):
             torch.zeros_like(block) if cotangent is None else cotangent
             for block, cotangent in zip(y, cotangents, strict=False)
         ]
-        gradients = ctx.node.pull_back(inputs, y, grad_y, saved)
+        with ctx.node.as_solved():
+            gradients = ctx.node.pull_back(inputs, y, grad_y, saved)
         return (None, *gradients)
 
     @staticmethod
     @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        with saved_primals(ctx) as tensors:
+        with ctx.node.as_solved(), saved_primals(ctx) as tensors:
             inputs, y, saved = _unpack(ctx.node, tensors)
             moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
 

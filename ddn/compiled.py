@@ -126,7 +126,7 @@ def _pull_back(
     """Gradients of the operands ``needed``, the inputs followed by the captured tensors."""
     with _ordinary():
         inputs, captured, cotangents = _usable(inputs), _usable(captured), _usable(cotangents)
-        node, kept = redeem(identity, ticket)
+        node, attributes, kept = redeem(identity, ticket)
         operands = [*inputs, *captured]
 
         def run() -> list[Tensor]:
@@ -141,7 +141,8 @@ def _pull_back(
                 )
             return _own_memory(results, [*operands, *cotangents, *found])
 
-        return _holding(node, captured, run)
+        with attributes.held():
+            return _holding(node, captured, run)
 
 
 @_pull_back.register_fake

@@ -45,20 +45,30 @@ def symmetric(matrix: Tensor) -> SymmetricConstraint:
     return SymmetricConstraint(matrix)
 
 
-def flatten_constraints(value: Any) -> Tensor:
+def flatten_constraints(value: Any, name: str = "A constraint function") -> Tensor:
     """The constraints of one problem as a vector (p,).
 
     Tuples and lists are concatenated, so that constraints of several kinds can be stated together.
+
+    Args:
+        value: what the function returned.
+        name: of the function, for messages.
     """
     if isinstance(value, SymmetricConstraint):
         return vech(value.matrix)
     if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise SignatureError(
+                f"{name} returned a tensor of {value.dtype}: a constraint is a number, not a truth value. "
+                "Return the difference that is zero (equality) or at most zero (inequality), such as "
+                "`y.sum() - 1` for `y.sum() == 1`."
+            )
         return value.reshape(-1)
     if isinstance(value, tuple | list) and value:
-        return torch.cat([flatten_constraints(part) for part in value])
+        return torch.cat([flatten_constraints(part, name) for part in value])
     raise SignatureError(
-        "A constraint function returns a tensor, ddn.symmetric(...) or a tuple of these, "
-        f"but this one returned {type(value).__name__}."
+        f"{name} must return a tensor, ddn.symmetric(...) or a tuple of these, but returned "
+        f"{type(value).__name__}."
     )
 
 

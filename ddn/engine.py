@@ -262,13 +262,13 @@ def _with_batch(tensor: Tensor, core_rank: int, batch: torch.Size) -> Tensor:
 def failure_message(problem: Problem, solver: Solver, status: Tensor) -> str:
     """Which problems were not solved, why, and what to do."""
     failed = status != Status.CONVERGED
-    reasons = "; ".join(
-        f"{format_indices(status == code)}: {Status(code).name}, {Status(code).remedy}"
+    reasons = "".join(
+        f"\n  {format_indices(status == code)}: {Status(code).name}, {Status(code).remedy}."
         for code in sorted(set(status[failed].tolist()))
     )
     return (
         f"{type(problem.node).__name__}: {int(failed.sum())} of {failed.numel()} problem(s) were not "
-        f"solved by {type(solver).__name__}. {reasons}."
+        f"solved by {type(solver).__name__}.{reasons}"
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "SolveError",
     "SolveWarning",
     "UndeclaredTensorError",
+    "explain_failure",
 ]
 
 
@@ -69,6 +70,21 @@ class SolveError(DeclarativeNodeError, RuntimeError):
 
 class SingularSystemError(SolveError):
     """The KKT system of some problems is singular and the gradient asked for is not defined."""
+
+
+def explain_failure(error: Exception, node: object, name: str, arguments: Sequence[object]) -> None:
+    """Add to an exception of a user's function how that function is called."""
+    note = (
+        f"Raised in {type(node).__name__}.{name}, which the library calls with {len(arguments)} argument(s) "
+        "(the inputs in the order of the signature, then what belongs to the function)"
+    )
+    if name not in ("solve", "solve_and_save", "vjp"):
+        note += (
+            ", for ONE problem without batch dimensions, mapped by torch.func.vmap: no `if` on values (use "
+            "torch.where), no .item(), no NumPy, and constants in the dtype of the inputs"
+        )
+    if not any(earlier == note + "." for earlier in getattr(error, "__notes__", ())):
+        error.add_note(note + ".")
 
 
 class SolveWarning(UserWarning):

@@ -6,6 +6,7 @@ returns the solution as a differentiable function of the operands.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
@@ -16,13 +17,13 @@ from ddn.engine import ImplicitEngine
 from ddn.functional import will_be_differentiated
 from ddn.implicit import StationaryPoint
 from ddn.kkt.automatic import Automatic
-from ddn.kkt.system import KKTSolver
+from ddn.kkt.system import KKTSolver, require_linear_solver
 from ddn.kkt.unconstrained import Unconstrained
 from ddn.problem import Problem
 from ddn.solution import SolvedProblem
 from ddn.solvers.base import Solver
 
-__all__ = ["Gradient", "ImplicitGradient", "UnconstrainedGradient"]
+__all__ = ["Gradient", "ImplicitGradient", "UnconstrainedGradient", "require_gradient"]
 
 
 class Gradient(Protocol):
@@ -35,6 +36,20 @@ class Gradient(Protocol):
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, y and μ differentiable with respect to the operands."""
+
+
+def require_gradient(value: object) -> None:
+    """Raise TypeError unless the value is a gradient, or None."""
+    if value is None:
+        return
+    # A solver has a `solve`, too; that of a gradient takes problem, solver, operands and on_failure.
+    solve = getattr(value, "solve", None)
+    fits = callable(solve) and len(inspect.signature(solve).parameters) >= 4
+    if isinstance(value, type) or not fits:
+        raise TypeError(
+            "gradient is an object such as ddn.ImplicitGradient() (an instance, not a class, and no solver), "
+            f"but was given {value!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,7 @@ class ImplicitGradient:
     def __post_init__(self) -> None:
         if not self.smoothing >= 0:
             raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
+        require_linear_solver(self.linear_solver)
 
     def engine(
         self,
@@ -124,6 +140,9 @@ class UnconstrainedGradient:
 
     linear_solver: KKTSolver = field(default_factory=Automatic)
     is_exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_linear_solver(self.linear_solver)
 
     def engine(
         self,

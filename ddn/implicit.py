@@ -20,6 +20,7 @@ Gould, Hartley and Campbell 2021, Prop. 4.6, for the first order.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -93,13 +94,16 @@ class StationaryPoint(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         y, multipliers, active, *operands = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
-        gradients = pull_back(ctx.engine, cotangents[:2], y, multipliers, active, operands, needed)
+        with _as_solved(ctx):
+            gradients = pull_back(
+                ctx.engine, cotangents[:2], y, multipliers, active, operands, needed
+            )
         return (None, *gradients)
 
     @staticmethod
     @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        with saved_primals(ctx) as (y, multipliers, active, *operands):
+        with _as_solved(ctx), saved_primals(ctx) as (y, multipliers, active, *operands):
             lagrangian: Lagrangian = ctx.engine.lagrangian
             moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
 
@@ -156,27 +160,28 @@ class KKTSolve(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         _require_exact(ctx.engine)
         u, s, *point = ctx.saved_tensors
-        w, t = KKTSolve.apply(ctx.engine, *cotangents, *point)
         needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
         result: list[Tensor | None] = [None] * len(point)
-        if needed:
+        with _as_solved(ctx):
+            w, t = KKTSolve.apply(ctx.engine, *cotangents, *point)
+            if needed:
 
-            def pairing(*differentiated: Tensor) -> Tensor:
-                moved = _replace(point, needed, differentiated)
-                product_y, product_multipliers = _kkt_product(ctx.engine, moved, u, s)
-                total: Tensor = -(w * product_y).sum() - (t * product_multipliers).sum()
-                return total
+                def pairing(*differentiated: Tensor) -> Tensor:
+                    moved = _replace(point, needed, differentiated)
+                    product_y, product_multipliers = _kkt_product(ctx.engine, moved, u, s)
+                    total: Tensor = -(w * product_y).sum() - (t * product_multipliers).sum()
+                    return total
 
-            gradients = gradient(pairing, *(point[i] for i in needed))
-            for i, value in zip(needed, gradients, strict=True):
-                result[i] = value
+                gradients = gradient(pairing, *(point[i] for i in needed))
+                for i, value in zip(needed, gradients, strict=True):
+                    result[i] = value
         return (None, w, t, *result)
 
     @staticmethod
     @isolated
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
         _require_exact(ctx.engine)
-        with saved_primals(ctx) as (u, s, *point):
+        with _as_solved(ctx), saved_primals(ctx) as (u, s, *point):
             right = [
                 torch.zeros_like(value) if tangent is None else tangent
                 for value, tangent in zip((u, s), tangents[:2], strict=True)
@@ -201,6 +206,12 @@ class KKTSolve(torch.autograd.Function):
         ranks = (1, 1, 1, 1, 1, *engine.lagrangian.problem.core_ranks)
         aligned = align_mapped_dimensions(tensors, in_dims[1:], ranks)
         return KKTSolve.apply(engine, *aligned), (0, 0)
+
+
+def _as_solved(ctx: Any) -> AbstractContextManager[None]:
+    """The node with the attributes that it had when it was solved."""
+    engine: Engine = ctx.engine
+    return engine.lagrangian.problem.attributes.held()
 
 
 def pull_back(

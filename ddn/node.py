@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
@@ -17,19 +19,23 @@ from ddn.errors import SignatureError
 from ddn.failure import POLICIES
 from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
-from ddn.gradient import Gradient, ImplicitGradient
+from ddn.gradient import Gradient, ImplicitGradient, require_gradient
 from ddn.kkt.automatic import Automatic
 from ddn.nested import guard_inner_gradients
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.registry import identify
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
-from ddn.solvers.base import GivenPoint, NodeSolve, Solver
+from ddn.solvers.base import GivenPoint, NodeSolve, Solver, require_solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
 from ddn.verification import solve_verified
 
 __all__ = ["DeclarativeNode"]
+
+
+# Parts of a problem that go unnoticed if they are misspelt.
+_PARTS = ("equality", "inequality", "bounds", "starting_point", "vjp")
 
 
 class DeclarativeNode(nn.Module):
@@ -103,6 +109,22 @@ class DeclarativeNode(nn.Module):
     solve_and_save: ClassVar[Callable[..., Any] | None] = None
     vjp: ClassVar[Callable[..., Any] | None] = None
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Warn of methods that look like a misspelt part of the problem, which would go unnoticed."""
+        super().__init_subclass__(**keywords)
+        for name, value in vars(cls).items():
+            if name.startswith("_") or not callable(value) or hasattr(DeclarativeNode, name):
+                continue
+            close = difflib.get_close_matches(name, _PARTS, n=1, cutoff=0.75)
+            if name in ("constraint", "constraints"):
+                close = ["equality` or `inequality"]
+            if close and getattr(cls, close[0], None) is None:
+                warnings.warn(
+                    f"{cls.__name__}.{name} is no part of a problem, and will not be used as one: is "
+                    f"`{close[0]}` meant? (Another name for it avoids this warning.)",
+                    stacklevel=2,
+                )
+
     def __init__(
         self,
         *,
@@ -113,15 +135,8 @@ class DeclarativeNode(nn.Module):
         super().__init__()
         if on_failure not in POLICIES:
             raise ValueError(f"on_failure is one of {POLICIES}, but was given {on_failure!r}.")
-        if solver is not None and not callable(getattr(solver, "solve", None)):
-            raise TypeError(
-                f"solver is an object with a method `solve`, such as ddn.solvers.Newton(), but was "
-                f"given {solver!r}."
-            )
-        if gradient is not None and not callable(getattr(gradient, "solve", None)):
-            raise TypeError(
-                f"gradient is an object such as ddn.ImplicitGradient(), but was given {gradient!r}."
-            )
+        require_solver(solver)
+        require_gradient(gradient)
         self.solver = solver
         self.gradient = gradient
         self.on_failure = on_failure
@@ -146,11 +161,12 @@ class DeclarativeNode(nn.Module):
         """Whether the derivative is the node's own ``vjp``."""
         return self.vjp is not None and self.gradient is None
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Any:
         """Solve the batch of problems.
 
         Args:
             *inputs: ``(*batch, *core)`` each; batch dimensions broadcast.
+            **keywords: none; inputs have no names.
 
         Returns:
             ``(*batch, *core)``, or a tuple with one tensor per solution block.
@@ -161,6 +177,11 @@ class DeclarativeNode(nn.Module):
             SolveError: problems were not solved (with ``on_failure="raise"``).
             UndeclaredTensorError: the problem uses a tensor that requires grad but is not declared.
         """
+        if keywords:
+            raise TypeError(
+                f"{type(self).__name__} takes its inputs in the order of the signature, without keywords, "
+                f"but was given {', '.join(keywords)}."
+            )
         if is_traced():
             return solve_in_graph(self, cast("tuple[Tensor, ...]", self.bind(*inputs)))
         return self._solve_outside(*inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,9 @@ class NodeFunctions:
             grad_y[0] if single else tuple(grad_y),
             *saved,
         )
-        gradients = (gradients,) if isinstance(gradients, Tensor) else tuple(gradients)
+        if gradients is None or isinstance(gradients, Tensor):
+            gradients = (gradients,)
+        gradients = tuple(gradients)
         if len(gradients) != num_inputs:
             raise SignatureError(
                 f"{type(self.problem.node).__name__}.vjp must return one gradient (or None) per input, "
@@ -89,6 +92,10 @@ class NodeFunctions:
             for position, gradient in enumerate(gradients)
         ]
         return (*own, *(None,) * (len(operands) - num_inputs))
+
+    def as_solved(self) -> AbstractContextManager[None]:
+        """The node with the attributes that it had when it was bound."""
+        return self.problem.attributes.held()
 
     def _reduce(
         self, position: int, gradient: Tensor | None, operand: Tensor, expanded: Tensor

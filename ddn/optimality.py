@@ -34,8 +34,9 @@ __all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_t
 # Row norms of a Jacobian of more entries are estimated, by so many products.
 _MAX_ENTRIES = 2**22
 _NUM_PROBES = 8
-# Multiplier and slack vanish together up to √ε, or this many times the accuracy of the solution.
-_WEAK_MARGIN = 10.0
+# Multiplier and slack are told apart down to this many times the accuracy of the solution, or units of
+# rounding.
+_WEAK_MARGIN, _ROUNDING = 10.0, 100.0
 
 
 def acceptable_residual(dtype: torch.dtype) -> float:
@@ -58,6 +59,7 @@ class Scales:
         forces: size of ∇f, or of its change over ``length``: what multipliers balance, ``(*batch,)``.
         row_norms: ‖∇g_i‖ of the inequality rows, ``(*batch, q)``.
         constraint: value of all rows (h, g), ``(*batch, p + q)``.
+        num_bounds: how many of the rows, at the end, are bounds.
     """
 
     gradient: Tensor
@@ -66,6 +68,7 @@ class Scales:
     forces: Tensor
     row_norms: Tensor
     constraint: Tensor
+    num_bounds: int = 0
 
     @classmethod
     def at(cls, problem: Problem, y: Tensor, operands: Sequence[Tensor]) -> Scales:
@@ -91,7 +94,7 @@ class Scales:
         length = torch.maximum(largest(y), torch.minimum(natural, extent))
         length = torch.where(length > 0, length, extent)
         forces = torch.maximum(largest(gradient), curvature * length)
-        return cls(gradient, length, terms, forces, row_norms, constraint)
+        return cls(gradient, length, terms, forces, row_norms, constraint, problem.num_bound_rows)
 
     def relative_slack(self) -> Tensor:
         """max(−g_i, 0) on its scale, ``(*batch, q)``."""
@@ -101,6 +104,18 @@ class Scales:
         """max(g_i, 0) on its scale, ``(*batch, q)``; at most about 1."""
         value = self._inequality().clamp_min(0)
         return relative_to(value, torch.maximum(self._row_length(), value))
+
+    def touches(self, y: Tensor) -> Tensor:
+        """Where no slack can be seen beside rounding errors, ``(*batch, q)``.
+
+        A bound is compared with its own variable, whatever the size of the others; any other row counts.
+        """
+        slack, m = -self._inequality(), y.shape[-1]
+        if not self.num_bounds:
+            return torch.ones_like(slack, dtype=torch.bool)
+        own = torch.cat([y, y], -1).abs() * _ROUNDING * torch.finfo(y.dtype).eps
+        stated = torch.ones_like(slack[..., : slack.shape[-1] - 2 * m], dtype=torch.bool)
+        return torch.cat([stated, slack[..., slack.shape[-1] - 2 * m :] <= own], -1)
 
     def _inequality(self) -> Tensor:
         return self.constraint[..., self.constraint.shape[-1] - self.row_norms.shape[-1] :]
@@ -150,14 +165,20 @@ class Optimality:
         # A point that is far from any solution says nothing about kinks.
         accuracy = largest(torch.cat([complementarity, violation], -1))
         accuracy = torch.where(accuracy <= acceptable_residual(y.dtype), accuracy, 0)
-        weak = (_WEAK_MARGIN * accuracy).clamp_min(torch.finfo(y.dtype).eps ** 0.5)
-        weakly_active = torch.maximum(nu.abs(), slack) <= weak.unsqueeze(-1)
+        resolved = (_WEAK_MARGIN * accuracy).unsqueeze(-1)
+        eps = torch.finfo(y.dtype).eps
+        both = torch.maximum(nu.abs(), slack)
+        # Above the accuracy of the solution the larger one decides, however small: variables may be of
+        # very different sizes. That a kink is near is worth saying all the same.
+        undecided = both <= resolved
+        undecided = undecided | (both <= _ROUNDING * eps) & scales.touches(y)
+        weakly_active = both <= resolved.clamp_min(eps**0.5)
         return cls(
             relative_to(largest(stationarity), terms),
             torch.maximum(equality, largest(violation)),
             largest((-nu).clamp_min(0)),
             largest(complementarity),
-            weakly_active | (nu.abs() >= slack),
+            undecided | (nu.abs() >= slack),
             weakly_active,
         )
 

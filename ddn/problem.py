@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from ddn.batching import broadcast_shapes, expand_batch, vectorize
-from ddn.captured import MethodCaller, captured_tensors, is_same
+from ddn.captured import MethodCaller, PlainAttributes, captured_tensors, is_same
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
-from ddn.errors import SignatureError
+from ddn.errors import DeclarativeNodeError, SignatureError, explain_failure
 from ddn.functional import gradient, reverse
 from ddn.generic import generic_vector
 
@@ -42,6 +42,7 @@ class Problem:
         core_ranks: number of core dimensions of every operand.
         num_inputs: number of operands that are inputs.
         output_shapes: core shapes of the solution blocks.
+        attributes: what the node held besides tensors when the problem was made.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Problem:
         self.core_ranks = tuple(core_ranks)
         self.output_shapes = tuple(output_shapes)
         self.num_inputs = len(core_ranks) - len(captured)
+        self.attributes = PlainAttributes.of(node)
         self._captured = tuple(f"node.{name}" for name in captured)
         self._sizes = [shape.numel() for shape in self.output_shapes]
 
@@ -122,6 +124,15 @@ class Problem:
 
     def invoke(self, name: str, operands: Sequence[Tensor], *arguments: Any) -> Any:
         """Call a method of the node with parameters and buffers taken from ``operands``."""
+        try:
+            return self._invoke(name, operands, *arguments)
+        except DeclarativeNodeError:
+            raise
+        except Exception as error:
+            explain_failure(error, self.node, name, arguments)
+            raise
+
+    def _invoke(self, name: str, operands: Sequence[Tensor], *arguments: Any) -> Any:
         captured = operands[self.num_inputs :]
         # Compared with what the node holds now: inside functional_call it held other tensors.
         if all(map(is_same, captured, captured_tensors(self.node).values())):
@@ -240,14 +251,23 @@ class Problem:
                 f"{type(self.node).__name__}.objective must return a scalar for one problem "
                 f"(shape ()), but returned {found}. Sum over all entries: `.sum()`."
             )
+        if not value.is_floating_point():
+            raise SignatureError(
+                f"{type(self.node).__name__}.objective returned a value of {value.dtype}, which has no "
+                "derivative: return a floating-point number that depends smoothly on the solution."
+            )
         return value.to(y.dtype)
 
     def equality_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
         """h of one problem, ``(p,)``."""
-        return flatten_constraints(self.call("equality", operands, *self.split(y))).to(y.dtype)
+        return self._constraint("equality", y, operands)
 
     def _stated_inequality(self, y: Tensor, *operands: Tensor) -> Tensor:
-        return flatten_constraints(self.call("inequality", operands, *self.split(y))).to(y.dtype)
+        return self._constraint("inequality", y, operands)
+
+    def _constraint(self, name: str, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        value = self.call(name, operands, *self.split(y))
+        return flatten_constraints(value, f"{type(self.node).__name__}.{name}").to(y.dtype)
 
     def inequality_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
         """All inequality rows of one problem, ``(q,)``."""
@@ -294,7 +314,15 @@ class Problem:
 
         def single(*operands: Tensor) -> Tensor:
             value = self.call("starting_point", operands)
-            return self.join((value,) if isinstance(value, Tensor) else value)
+            blocks = list(value) if isinstance(value, tuple | list) else [value]
+            found = [tuple(b.shape) if isinstance(b, Tensor) else type(b).__name__ for b in blocks]
+            expected = [tuple(shape) for shape in self.output_shapes]
+            if found != expected:
+                raise SignatureError(
+                    f"{type(self.node).__name__}.starting_point must return solution block(s) of core "
+                    f"shape {expected} for one problem, but returned {found}."
+                )
+            return self.join(blocks)
 
         point = self.vectorize(single, (), (), operands)
         return point.expand(*batch, self.num_variables).clone()

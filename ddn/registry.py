@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from ddn.captured import PlainAttributes
 from ddn.errors import DeclarativeNodeError
 from ddn.functional import eager
 
@@ -53,6 +54,7 @@ class _Ticket(bytearray):
 
     kept: tuple[Tensor, ...]
     node: DeclarativeNode
+    attributes: PlainAttributes
 
 
 _tickets: WeakValueDictionary[int, _Ticket] = WeakValueDictionary()
@@ -64,13 +66,18 @@ def issue(node: DeclarativeNode, kept: tuple[Tensor, ...]) -> Tensor:
     number = next(_ticket_numbers)
     ticket = _Ticket(number.to_bytes(8, "little"))
     # The derivative needs the node, which nobody else may hold any more by then.
-    ticket.node, ticket.kept = node, kept
+    ticket.node, ticket.kept, ticket.attributes = node, kept, PlainAttributes.of(node)
     _tickets[number] = ticket
     # The tensor's memory is the bytes themselves: they live as long as it does.
     return torch.frombuffer(ticket, dtype=torch.int64)
 
 
-def redeem(identity: Tensor, ticket: Tensor) -> tuple[DeclarativeNode, tuple[Tensor, ...] | None]:
-    """The node, and what was kept; None for the latter if it is lost."""
+def redeem(
+    identity: Tensor, ticket: Tensor
+) -> tuple[DeclarativeNode, PlainAttributes, tuple[Tensor, ...] | None]:
+    """The node, its attributes when it was solved, and what was kept; None for that if it is lost."""
     issued = _tickets.get(int(ticket))
-    return (find(identity), None) if issued is None else (issued.node, issued.kept)
+    if issued is None:
+        node = find(identity)
+        return node, PlainAttributes.of(node), None
+    return issued.node, issued.attributes, issued.kept

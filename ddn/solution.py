@@ -30,12 +30,16 @@ class Status(IntEnum):
 _REMEDIES = {
     Status.CONVERGED: "solved to tolerance",
     Status.MAX_ITERATIONS: (
-        "stopped at the iteration limit: the problem may be unbounded or infeasible; else raise "
-        "`max_iterations` of the solver, or define `starting_point` on the node closer to the solution"
+        "stopped at the iteration limit: the problem may be unbounded or infeasible, or its objective may "
+        "have a kink (an absolute value, a maximum, a norm at zero: state it by a variable t and "
+        "inequalities such as y − t ≤ 0, −y − t ≤ 0); else raise `max_iterations` of the solver, or define "
+        "`starting_point` on the node closer to the solution"
     ),
     Status.STALLED: (
-        "no step decreases the merit function: the problem may be unbounded, infeasible or not twice "
-        "differentiable where the solver stands; define `starting_point`, or check the gradient"
+        "no step decreases the merit function: the problem may be unbounded or infeasible, its objective may "
+        "have a kink where the solver stands (state absolute values, maxima and norms by a variable t and "
+        "inequalities such as y − t ≤ 0, −y − t ≤ 0), or the solver may have started outside the domain of "
+        "the objective: define `starting_point` inside"
     ),
     Status.NOT_STATIONARY: (
         "the point returned by the solve does not satisfy the optimality conditions of the stated "
@@ -46,12 +50,13 @@ _REMEDIES = {
         "`starting_point` inside the domain of the objective"
     ),
     Status.INFEASIBLE: (
-        "no point near the last iterate satisfies the constraints: relax them, or make the violation part "
+        "no point near the last iterate satisfies the constraints (inequalities are g ≤ 0, and a lower bound "
+        "must not exceed the upper one): relax them, or make the violation part "
         "of the objective; for constraints that are not convex, define `starting_point` elsewhere"
     ),
     Status.UNBOUNDED: (
-        "the objective decreases without end on the feasible set: bound the variables, or add a proximal "
-        "term to the objective"
+        "the objective decreases without end on the feasible set (inequalities are g ≤ 0): bound the "
+        "variables, or add a proximal term to the objective"
     ),
 }
 

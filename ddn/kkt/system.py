@@ -21,7 +21,7 @@ from ddn.kkt.linearized import Linearized
 from ddn.kkt.reduced import ReducedSystem
 from ddn.lagrangian import Lagrangian
 
-__all__ = ["KKTFactorization", "KKTSolver", "KKTSystem"]
+__all__ = ["KKTFactorization", "KKTSolver", "KKTSystem", "require_linear_solver"]
 
 
 class KKTFactorization(Protocol):
@@ -52,6 +52,15 @@ class KKTSolver(Protocol):
 
     def factorize(self, system: KKTSystem) -> KKTFactorization:
         """Do once what all right sides share."""
+
+
+def require_linear_solver(value: object) -> None:
+    """Raise TypeError unless the value can factorize KKT systems."""
+    if isinstance(value, type) or not callable(getattr(value, "factorize", None)):
+        raise TypeError(
+            "linear_solver is an object such as ddn.kkt.Dense() (an instance, neither a class nor a name), "
+            f"but was given {value!r}."
+        )
 
 
 @dataclass(frozen=True)

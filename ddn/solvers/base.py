@@ -13,7 +13,15 @@ from ddn.errors import ShapeError
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 
-__all__ = ["GivenPoint", "NodeSolve", "Solver", "as_blocks", "call_solve", "check_blocks"]
+__all__ = [
+    "GivenPoint",
+    "NodeSolve",
+    "Solver",
+    "as_blocks",
+    "call_solve",
+    "check_blocks",
+    "require_solver",
+]
 
 
 class Solver(Protocol):
@@ -25,6 +33,19 @@ class Solver(Protocol):
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """Solve the batch; see :class:`ddn.problem.Problem` for what it offers."""
+
+
+def require_solver(value: object) -> None:
+    """Raise TypeError unless the value is a solver, or None."""
+    if value is None:
+        return
+    # Gradients have a `solve`, too, of four arguments.
+    solve = getattr(value, "solve", None)
+    if isinstance(value, type) or not callable(solve) or hasattr(value, "is_exact"):
+        raise TypeError(
+            "solver is an object with a method `solve`, such as ddn.solvers.Newton() (an instance, not a "
+            f"class, and no gradient), but was given {value!r}."
+        )
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,13 @@ def check_node(
     Raises:
         CheckFailure: an AssertionError that lists every check, if one failed.
         ValueError: if ``skip`` names a check that does not exist.
+        TypeError: without a node or without inputs.
     """
+    if not isinstance(node, DeclarativeNode) or not inputs:
+        raise TypeError(
+            "check_node takes a node (an instance) and inputs for it, check_node(MyNode(), x), but was given "
+            f"{node!r} and {len(inputs)} input(s)."
+        )
     unknown = set(skip) - set(_CHECKS)
     if unknown:
         raise ValueError(f"No such check: {sorted(unknown)}. The checks are {list(_CHECKS)}.")

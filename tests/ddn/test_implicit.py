@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
+import ddn
 from tests.ddn.problems import Affine, Entropy, EqualityQP, Ridge, make_node, ridge, softmax
 
 
@@ -278,3 +279,43 @@ def test_chained_solutions(device, dtype, tolerance):
     x = torch.randn(3, device=device, dtype=dtype)
     for outer, inner in itertools.product((jacfwd, jacrev), repeat=2):
         check(outer(inner(chain))(x), jacrev(jacrev(reference))(x), tolerance.second_order)
+
+
+class Annealed(ddn.DeclarativeNode):
+    """argmin t Σ y⁴ + ‖y − x‖²  s.t.  Σ y = 1 or y ≤ 1, with t a plain attribute."""
+
+    signature = "(n)->(n)"
+
+    def __init__(self, temperature, **options):
+        super().__init__(**options)
+        self.temperature = temperature
+
+    def objective(self, x, y):
+        return self.temperature * y.pow(4).sum() + (y - x).square().sum()
+
+
+class AnnealedAtMost(Annealed):
+    def inequality(self, x, y):
+        return y - 0.5
+
+
+@pytest.mark.parametrize("make", [Annealed, AnnealedAtMost])
+def test_attributes_count_as_they_were_when_the_problem_was_solved(make, device, dtype, tolerance):
+    x = torch.rand(2, 3, device=device, dtype=dtype, requires_grad=True)
+
+    def derivatives(change):
+        node = make(1.0)
+        y = node(x)
+        change(node)
+        (first,) = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
+        node.temperature = 7.0
+        (second,) = torch.autograd.grad(first.pow(2).sum(), x)
+        assert node.temperature == 7
+        return first.detach(), second
+
+    found = derivatives(lambda node: setattr(node, "temperature", 100.0))
+    node = make(1.0)
+    (first,) = torch.autograd.grad(node(x).pow(2).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.pow(2).sum(), x)
+    for one, other in zip(found, (first.detach(), second), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance.gradient, atol=tolerance.gradient)

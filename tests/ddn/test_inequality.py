@@ -231,3 +231,14 @@ def test_newton_refuses_inequalities():
     x = torch.zeros(3)
     with pytest.raises(SignatureError, match="InteriorPoint"):
         Box(solver=ddn.solvers.Newton())(x, x, x)
+
+
+@pytest.mark.parametrize("large", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("small", [1e-2, 1e-6])
+def test_a_small_variable_beside_a_large_one_is_not_at_its_bound(large, small, device, dtype):
+    """max(x, 0): whatever the size of the others, a variable that is positive is free."""
+    node = make_node("(n)->(n)", lambda x, y: 0.5 * (y - x).square().sum())
+    type(node).bounds = lambda self, x: (0.0, None)
+    x = torch.tensor([large, small, -small, 0.0], device=device, dtype=dtype)
+    jacobian = torch.func.jacrev(node)(x)
+    assert jacobian.diagonal().tolist() == [1, 1, 0, 0]

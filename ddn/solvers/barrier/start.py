@@ -97,7 +97,7 @@ def first_iterate(program: Program, y: Tensor, barrier: float) -> Start:
     floor = torch.finfo(y.dtype).eps ** 0.5 * largest(first.gradient)
     sizes = Sizes.at(point, hessian, extent, floor)
     g = values.inequality
-    least = torch.where(g < 0, _INSIDE, _SLACK) * sizes.rows * sizes.length.unsqueeze(-1)
+    least = torch.where(g < 0, _INSIDE, _SLACK).to(g) * sizes.rows * sizes.length.unsqueeze(-1)
     slack = torch.maximum(g.abs(), least)
     # Bounds are never left once y is inside: the objective may be undefined there.
     r = first.inequality.stated.shape[-2]
