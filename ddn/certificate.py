@@ -81,7 +81,7 @@ class Certificate:
 
     @property
     def strictly_complementary(self) -> Tensor:
-        """No constraint is weakly active: the solution has no kink here."""
+        """No constraint is weakly active: the solution has no kink here, nor very near."""
         return self.num_weakly_active == 0
 
     @property
@@ -145,7 +145,7 @@ _FLAGS: dict[str, tuple[Callable[[Certificate], Tensor], str]] = {
     ),
     "strictly complementary": (
         lambda c: c.strictly_complementary,
-        "Weakly active constraints: the solution has a kink here, and the gradient is one-sided. "
+        "Weakly active constraints: the solution has a kink here or very near, and the gradient is one-sided. "
         "ddn.ImplicitGradient(smoothing=...) gives a smooth one.",
     ),
     "well conditioned": (

@@ -8,8 +8,9 @@ Every residual is relative to the size of the terms that cancel in it, so that n
 * a slack −g_i to ‖∇g_i‖ times the length of y, and a multiplier ν_i to ‖∇f‖/‖∇g_i‖.
 
 With slacks and multipliers on one scale, an inequality is *active* if its multiplier is larger than its
-slack, *inactive* if it is smaller, and *weakly active* if both vanish: the solution has a kink there. A
-test of the slack alone would take a constraint that is merely near for an active one.
+slack, and *inactive* if it is smaller, however small both are; where they cannot be told apart beside the
+accuracy of the solution, it is held. It is called *weakly active* if both are below √ε: the solution has a
+kink there, or near. A test of the slack alone would take a constraint that is merely near for an active one.
 """
 
 from __future__ import annotations
@@ -133,8 +134,8 @@ class Optimality:
         primal_feasibility: ‖h‖_∞, and the largest positive g_i.
         dual_feasibility: the largest −ν_i.
         complementarity: the largest min(ν_i, −g_i).
-        active: inequalities that are held at equality, weakly active ones included, ``(*batch, q)``.
-        weakly_active: those whose multiplier and slack both vanish, ``(*batch, q)``.
+        active: inequalities that are held at equality, ``(*batch, q)``.
+        weakly_active: those whose multiplier and slack both vanish, to √ε, ``(*batch, q)``.
     """
 
     stationarity: Tensor

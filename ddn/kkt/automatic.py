@@ -31,8 +31,8 @@ class Automatic:
     1. B (m + k)² ≤ 2¹⁶ numbers: :class:`~ddn.kkt.Dense`, without a look at the structure.
     2. H is block diagonal, and B r m ≤ ``dense_budget``: :class:`~ddn.kkt.BlockDiagonal`, with the
        ``hessian_block_size`` that the node declares as a class attribute, or with 1. Two products with H
-       show whether it is so; where a dense matrix is out of reach, one product and the residual of the
-       solution.
+       show whether it is so; with one or two rows, or where a dense matrix is out of reach, one product and
+       the residual of the solution.
     3. B (m + k)² ≤ ``dense_budget``: :class:`~ddn.kkt.Dense`.
     4. B r m ≤ ``dense_budget``: :class:`~ddn.kkt.ProjectedCG` with :class:`~ddn.kkt.HutchinsonDiagonal`.
     5. Otherwise :class:`~ddn.kkt.MINRES`.
