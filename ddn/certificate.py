@@ -145,8 +145,8 @@ _FLAGS: dict[str, tuple[Callable[[Certificate], Tensor], str]] = {
     ),
     "strictly complementary": (
         lambda c: c.strictly_complementary,
-        "Weakly active constraints: the solution has a kink here or very near, and the gradient is one-sided. "
-        "ddn.ImplicitGradient(smoothing=...) gives a smooth one.",
+        "Weakly active constraints: the solution has a kink here or very near, and the gradient is "
+        "one-sided. ddn.ImplicitGradient(smoothing=...) gives a smooth one.",
     ),
     "well conditioned": (
         lambda c: c.well_conditioned,

@@ -123,8 +123,8 @@ class Solution:
         upper_multipliers: of the upper bounds, likewise.
         active: inequalities held at equality in the derivative, ``(*batch, q)``: those of ``inequality``,
             then, for a node with bounds, all lower and all upper bounds; None for a node without any.
-        weakly_active: inequalities whose multiplier and slack both vanish, to √ε of their scales: the solution
-            has a kink, or is near one, and its derivative is one-sided.
+        weakly_active: inequalities whose multiplier and slack both vanish, to √ε of their scales: the
+            solution has a kink, or is near one, and its derivative is one-sided.
         status: integers of :class:`Status`, ``(*batch,)``.
         iterations: iterations of the solver, ``(*batch,)``; zero for a closed form.
         stationarity: ‖∇_y L‖_∞ relative to the size of its terms, ``(*batch,)``.
