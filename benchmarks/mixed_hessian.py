@@ -6,10 +6,10 @@ B = ∂²L/∂y∂x by m reverse passes each, row by row for the whole batch, an
 
     x̄ = Bᵀ w,        w = H⁻¹Aᵀ (A H⁻¹ Aᵀ)⁻¹ A H⁻¹ v − H⁻¹ v .
 
-It is written with batched functions and without any check, for this problem only. The engine maps functions of
-one problem, finds out that H is diagonal, and measures the residual of its linear system. Its backward pass
-starts from what the forward pass has evaluated to verify the solution; the column "from y" is a pass that starts
-from the solution alone, as it does with inequalities.
+It is written with batched functions and without any check, for this problem only. The engine maps
+functions of one problem, finds out that H is diagonal, and measures the residual of its linear system.
+Its backward pass starts from what the forward pass has evaluated to verify the solution; the column
+"from y" is a pass that starts from the solution alone, as it does with inequalities.
 
 Run:  python -m benchmarks.mixed_hessian [--device cuda]
 """
