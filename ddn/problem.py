@@ -23,7 +23,7 @@ from ddn.captured import MethodCaller, PlainAttributes, captured_tensors, is_sam
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import DeclarativeNodeError, SignatureError, explain_failure
 from ddn.functional import gradient, reverse
-from ddn.generic import generic_vector
+from ddn.starting_point import generic_point, stated_point
 
 if TYPE_CHECKING:
     from ddn.node import DeclarativeNode
@@ -303,35 +303,12 @@ class Problem:
     # -- where to start -------------------------------------------------------------------------
 
     def starting_point(self, operands: Sequence[Tensor]) -> Tensor:
-        """Where solvers start, ``(*batch, m)``: the node's ``starting_point``, or a generic point.
-
-        The generic point is positive and in general position, inside the domain of logarithms, and
-        the Jacobian of constraints such as ‖y‖² = 1 or YᵀY = I has full rank there.
-        """
-        if self.node.starting_point is None:
-            return self.generic_point(operands)
-        batch = self.batch_shape(operands)
-
-        def single(*operands: Tensor) -> Tensor:
-            value = self.call("starting_point", operands)
-            blocks = list(value) if isinstance(value, tuple | list) else [value]
-            found = [tuple(b.shape) if isinstance(b, Tensor) else type(b).__name__ for b in blocks]
-            expected = [tuple(shape) for shape in self.output_shapes]
-            if found != expected:
-                raise SignatureError(
-                    f"{type(self.node).__name__}.starting_point must return solution block(s) of core "
-                    f"shape {expected} for one problem, but returned {found}."
-                )
-            return self.join(blocks)
-
-        point = self.vectorize(single, (), (), operands)
-        return point.expand(*batch, self.num_variables).clone()
-
-    def generic_point(self, operands: Sequence[Tensor]) -> Tensor:
-        """A positive point in general position, of length about 1, ``(*batch, m)``."""
-        batch, m = self.batch_shape(operands), self.num_variables
-        generic: Tensor = generic_vector(operands[0].new_empty(m)) / m**0.5
-        return generic.expand(*batch, m).clone()
+        """Where solvers start, ``(*batch, m)``; see :mod:`ddn.starting_point`."""
+        return (
+            generic_point(self, operands)
+            if self.node.starting_point is None
+            else stated_point(self, operands)
+        )
 
     # -- subsets of a batch ---------------------------------------------------------------------
 

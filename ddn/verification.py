@@ -18,6 +18,7 @@ from ddn.optimality import Optimality, Scales, acceptable_residual
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status
 from ddn.solvers.base import Solver
+from ddn.starting_point import generic_point
 
 __all__ = ["VerifiedSolution", "solve_verified"]
 
@@ -113,7 +114,7 @@ def _estimate_multipliers(
 def _check_symmetry(problem: Problem, operands: Sequence[Tensor]) -> None:
     if not problem.has_equality:
         return
-    deviation = problem.constraint_asymmetry(problem.generic_point(operands), operands)
+    deviation = problem.constraint_asymmetry(generic_point(problem, operands), operands)
     if deviation is not None:
         limit = torch.finfo(deviation.dtype).eps ** 0.5
         if bool((deviation > limit).any()):
