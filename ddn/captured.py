@@ -19,8 +19,12 @@ _PLAIN = (bool, int, float, str, type(None))
 def captured_tensors(node: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a node (and its submodules) by name."""
     if next(node.children(), None) is None:
-        own = {**node._parameters, **node._buffers}
-        return {name: value for name, value in own.items() if value is not None}
+        own: dict[str, Tensor] = {}
+        for name, value in (*node._parameters.items(), *node._buffers.items()):
+            # One tensor under two names is one operand.
+            if value is not None and not any(value is other for other in own.values()):
+                own[name] = value
+        return own
     return {**dict(node.named_parameters()), **dict(node.named_buffers())}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -60,9 +60,6 @@ class ImplicitEngine:
         """
         found = solve_verified(self.problem, self.solver, operands, self.differentiated)
         status, optimality = found.status, found.optimality
-        # With inequalities, the gradient is that of the active ones only.
-        if self.differentiated and not self.problem.has_inequality:
-            self._verified[:] = [found.system]
         y, multipliers = apply_policy(
             self.on_failure,
             status != Status.CONVERGED,
@@ -77,12 +74,33 @@ class ImplicitEngine:
             *optimality.residuals.unbind(0),
         )
         if not self.smoothing:
+            self._keep(found, y, multipliers, operands)
             return (y, multipliers, *diagnostics)
-        return (*self._central_point(found, operands), *diagnostics, y, multipliers)
+        central_y, central_multipliers = self._central_point(found, operands)
+        self._keep(found, central_y, central_multipliers, operands)
+        return (central_y, central_multipliers, *diagnostics, y, multipliers)
+
+    def _keep(
+        self, found: VerifiedSolution, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]
+    ) -> None:
+        """Evaluate now what will be differentiated: the problem as it is, with its active inequalities."""
+        if not self.differentiated:
+            return
+        system = found.system
+        if self.problem.has_inequality:
+            system = replace(
+                system,
+                lagrangian=self.lagrangian,
+                y=y.detach(),
+                multipliers=multipliers.detach(),
+                active=found.optimality.active,
+            )
+        with torch.no_grad():
+            self._verified[:] = [system.evaluated(found.optimality.terms)]
 
     def _central_point(
         self, found: VerifiedSolution, operands: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, Tensor]:
         solver = InteriorPoint(barrier=self.smoothing)
         with torch.no_grad():
             result = solver.solve(self.problem, operands, found.y)
@@ -97,7 +115,7 @@ class ImplicitEngine:
             off = ~(error <= acceptable_residual(nu.dtype)).all(-1)
         # A problem without a solution is reported already.
         failed = (off | (result.status != Status.CONVERGED)) & (found.status == Status.CONVERGED)
-        return apply_policy(
+        y, multipliers = apply_policy(
             self.on_failure,
             failed,
             lambda: (
@@ -109,6 +127,7 @@ class ImplicitEngine:
             (result.y, multipliers),
             SingularSystemError,
         )
+        return y, multipliers
 
     def solve_kkt(
         self,
@@ -132,6 +151,8 @@ class ImplicitEngine:
         own = batch[len(batch) - len(own) :]
         with torch.no_grad():
             factorized = self._factorize(own, y, multipliers, active, operands, ())
+            # What follows evaluates the problem anew.
+            factorized.system.require_unchanged()
             return self._solve(
                 factorized.factorization,
                 right_y.expand(*batch, right_y.shape[-1]),
@@ -213,7 +234,7 @@ class ImplicitEngine:
             if last.batch == batch and _same_memory(last.point, point):
                 return last
         kept = tuple(tensor.detach() for tensor in point)
-        system = self._system(batch, point, differentiated)
+        system = self._system(batch, kept, differentiated)
         factorization = self.linear_solver.factorize(system)
         self._last[:] = [_Factorized(batch, kept, system, factorization)]
         return self._last[0]
@@ -274,7 +295,9 @@ def failure_message(problem: Problem, solver: Solver, status: Tensor) -> str:
 
 def _same_memory(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     return all(
-        a.data_ptr() == b.data_ptr()
+        not a.is_inference()  # these do not track whether they change
+        and not b.is_inference()
+        and a.data_ptr() == b.data_ptr()
         and a._version == b._version
         and a.shape == b.shape
         and a.stride() == b.stride()

@@ -69,9 +69,14 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
 
 
 def is_transformed(*tensors: Tensor) -> bool:
-    """Whether a transform of ``torch.func``, or forward mode, may see what is done with the tensors."""
+    """Whether a transform of ``torch.func``, or forward mode, may see what is done with the tensors.
+
+    Also where autograd is switched off and does not say so: in a custom function that a transform calls
+    inside of inference mode.
+    """
     return (
         forward_ad._current_level >= 0
+        or torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradOther)
         or bool(torch._C._are_functorch_transforms_active())
         or any(map(_functorch.is_functorch_wrapped_tensor, tensors))
     )

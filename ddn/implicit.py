@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from ddn.batching import align_mapped_dimensions
 from ddn.errors import DerivativeError
@@ -92,6 +93,7 @@ class StationaryPoint(torch.autograd.Function):
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_legacy_vmap(ctx.engine, cotangents)
         y, multipliers, active, *operands = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
         with _as_solved(ctx):
@@ -158,6 +160,7 @@ class KKTSolve(torch.autograd.Function):
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_legacy_vmap(ctx.engine, cotangents)
         _require_exact(ctx.engine)
         u, s, *point = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
@@ -244,8 +247,10 @@ def pull_back(
             & (grad_y == 0).all(-1, keepdim=True)
             & (grad_multipliers == 0).all(-1, keepdim=True)
         )
+        lost = y.isnan().any(-1, keepdim=True) & ~out
         y, multipliers = torch.where(out, 1, y), torch.where(out, 1, multipliers)
-        u, s = torch.where(out, 0, u), torch.where(out, 0, s)
+        u = torch.where(out, 0, torch.where(lost, torch.nan, u))
+        s = torch.where(out, 0, torch.where(lost, torch.nan, s))
 
     def pairing(*differentiated: Tensor) -> Tensor:
         moved = _replace(operands, needed, differentiated)
@@ -264,6 +269,15 @@ def _kkt_product(
 ) -> tuple[Tensor, Tensor]:
     y, multipliers, active, *operands = point
     return KKTSystem(engine.lagrangian, y, multipliers, active, operands).product(u, s)
+
+
+def _refuse_legacy_vmap(engine: Engine, cotangents: Sequence[Tensor]) -> None:
+    if any(_functorch.is_legacy_batchedtensor(value) for value in cotangents):
+        raise DerivativeError(
+            f"{type(engine.lagrangian.problem.node).__name__}: is_grads_batched=True, and vectorize=True of "
+            "torch.autograd.functional, map by an old vmap that custom functions cannot follow. Use "
+            "torch.func.jacrev, or torch.func.vmap over torch.func.vjp."
+        )
 
 
 def _require_exact(engine: Engine) -> None:

@@ -80,27 +80,28 @@ def factorize(matrix: Tensor) -> SymmetricFactorization:
 def equilibrate(matrix: Tensor, num_variables: int | None = None) -> Tensor:
     """Diagonal scaling d ``(*batch, n)`` such that the rows of ``d_i K_ij d_j`` have size about 1.
 
-    With the number m of variables, K = [[H, Jᵀ], [J, ·]] is also balanced between H and J: y in units of
-    √α and multipliers in units of 1/√α multiply H by α and leave J alone. Else, where constraints are
-    stated in large units, H would look as if it were zero.
+    That alone does not fix the scale of K = [[H, Jᵀ], [J, ·]] with m variables: for J = (1, 10⁻³) beside
+    H = I all entries of J might end at unit size, and H in ruins. So the curvature decides on the units of y,
+    and each multiplier is in units of its constraint; a variable without curvature follows the constraints.
     """
     magnitude = matrix.abs()
-    scale = torch.ones_like(matrix[..., 0])
+    ones = torch.ones_like(matrix[..., 0])
     m = matrix.shape[-1] if num_variables is None else num_variables
     if m == matrix.shape[-1] or m == 0:
-        return _sweep(magnitude, scale)
-    # Sweeps alone may end with all entries of J at unit size and H in ruins: J = (1, 10⁻³) beside
-    # H = I is in order as it is. So they start where H and every row of J have unit size.
-    upper, rows = magnitude[..., :m, :m].amax((-2, -1)), magnitude[..., m:, :m].amax(-1)
-    unit = torch.where(upper > 0, upper, 1).rsqrt().unsqueeze(-1)
-    lower = torch.where(rows > 0, 1 / (torch.where(rows > 0, rows, 1) * unit), 1)
-    scale = _sweep(magnitude, torch.cat([scale[..., :m] * unit, lower], -1))
-    scaled = magnitude * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    upper, largest = scaled[..., :m, :m].amax((-2, -1)), scaled[..., m:, :m].amax((-2, -1))
-    both = (upper > 0) & (largest > 0)
-    balance = torch.where(both, largest / torch.where(both, upper, 1), 1).sqrt().unsqueeze(-1)
-    scale = torch.cat([scale[..., :m] * balance, scale[..., m:] / balance], -1)
-    return _sweep(magnitude, scale)
+        return _sweep(magnitude, ones)
+    hessian, jacobian = magnitude[..., :m, :m], magnitude[..., m:, :m]
+    curved = hessian.amax(-1) > 0
+    scale = _sweep(hessian, ones[..., :m])
+    along = (jacobian * torch.where(curved, scale, 0).unsqueeze(-2)).amax(-1)
+    rows = _reciprocal(torch.where(along > 0, along, jacobian.amax(-1)))
+    flat = _reciprocal((rows.unsqueeze(-1) * jacobian).amax(-2))
+    scale = torch.where(curved, scale, flat)
+    rows = _reciprocal((jacobian * scale.unsqueeze(-2)).amax(-1))
+    return _sweep(magnitude, torch.cat([scale, rows], -1))
+
+
+def _reciprocal(size: Tensor) -> Tensor:
+    return torch.where(size > 0, 1 / torch.where(size > 0, size, 1), 1)
 
 
 def _sweep(magnitude: Tensor, scale: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from ddn.forward_mode import is_differentiated
 from ddn.functional import eager
 from ddn.gradient import Gradient, ImplicitGradient, require_gradient
 from ddn.kkt.automatic import Automatic
-from ddn.nested import guard_inner_gradients
+from ddn.nested import guard_inner_gradients, refuse_to_be_minimized_over
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.registry import identify
 from ddn.signature import Signature
@@ -141,6 +141,7 @@ class DeclarativeNode(nn.Module):
         self.gradient = gradient
         self.on_failure = on_failure
         self._looked_through = False
+        self._inner_looked_through = False
         self._identity = identify(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -261,6 +262,7 @@ class DeclarativeNode(nn.Module):
         return InteriorPoint() if inequalities else Newton()
 
     def _solve(self, bound: Bound) -> SolvedProblem:
+        refuse_to_be_minimized_over(self, bound.operands)
         guard_inner_gradients(bound.problem, bound.operands)
         if is_differentiated():
             guard_undeclared(bound.problem, bound.operands)

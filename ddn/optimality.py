@@ -136,6 +136,7 @@ class Optimality:
         complementarity: the largest min(ν_i, −g_i).
         active: inequalities that are held at equality, ``(*batch, q)``.
         weakly_active: those whose multiplier and slack both vanish, to √ε, ``(*batch, q)``.
+        terms: sizes of the terms that cancel in ∇_y L and in the constraints.
     """
 
     stationarity: Tensor
@@ -144,6 +145,7 @@ class Optimality:
     complementarity: Tensor
     active: Tensor
     weakly_active: Tensor
+    terms: tuple[Tensor, Tensor]
 
     @classmethod
     def at(cls, system: KKTSystem, scales: Scales) -> Optimality:
@@ -181,6 +183,7 @@ class Optimality:
             largest(complementarity),
             undecided | (nu.abs() >= slack),
             weakly_active,
+            (terms, torch.maximum(largest(tangent), largest(scales.constraint))),
         )
 
     @property

@@ -83,7 +83,15 @@ def _verify(
     q = scales.row_norms.shape[-1]
     everything = torch.ones_like(multipliers[..., multipliers.shape[-1] - q :], dtype=torch.bool)
     constants = [operand.detach() for operand in operands]
-    system = KKTSystem(Lagrangian(problem), y, multipliers, everything, constants, differentiated)
+    # Detached: what is kept of it must not keep the graph that keeps it.
+    system = KKTSystem(
+        Lagrangian(problem),
+        y.detach(),
+        multipliers.detach(),
+        everything,
+        constants,
+        differentiated,
+    )
     optimality = Optimality.at(system, scales)
     if q:
         p = multipliers.shape[-1] - q

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from ddn.functional import is_transformed as transform_sees
 from ddn.functional import reverse
 
 __all__ = [
@@ -48,6 +48,10 @@ class Linearized:
     def __call__(self, *direction: Tensor) -> tuple[Tensor, ...]:
         """The product with v, shaped like F; leading dimensions that F lacks are further directions."""
         return self.pull_back(direction, self._everything)
+
+    def maps_at_once(self, count: int) -> bool:
+        """Whether so many directions are one map, without copies that are large."""
+        return count <= self._chunk
 
     def pull_back(
         self, direction: Sequence[Tensor | None], wanted: Sequence[int]
@@ -136,8 +140,7 @@ def _transformed(
 def is_transformed(*tensors: Tensor) -> bool:
     """Whether a transform of ``torch.func``, forward mode or inference mode is at work."""
     return (
-        forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
+        transform_sees(*tensors)
         or torch.is_inference_mode_enabled()
         or any(tensor.is_inference() for tensor in tensors)
     )

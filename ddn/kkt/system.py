@@ -9,7 +9,7 @@ symmetric and in general indefinite, as :mod:`ddn.lagrangian` defines it. A line
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ddn.batching import expand_batch
+from ddn.errors import DerivativeError
 from ddn.kkt.linearized import Linearized
 from ddn.kkt.reduced import ReducedSystem
 from ddn.lagrangian import Lagrangian
@@ -74,6 +75,7 @@ class KKTSystem:
         active: the active set among inequality rows, booleans ``(*batch, q)``.
         operands: inputs and captured tensors, batch dimensions broadcast to ``*batch``.
         differentiated: positions of operands whose gradients :meth:`pull_back` will be asked for.
+        terms: sizes of the terms that cancel in ∇_y L and in the constraints, ``(*batch,)`` each, if known.
     """
 
     lagrangian: Lagrangian
@@ -82,6 +84,7 @@ class KKTSystem:
     active: Tensor
     operands: Sequence[Tensor]
     differentiated: tuple[int, ...] = ()
+    terms: tuple[Tensor, Tensor] | None = None
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -145,7 +148,31 @@ class KKTSystem:
 
     def hessian(self) -> Tensor:
         """H, ``(*batch, m, m)``."""
-        return self.lagrangian.hessian(self.y, self.multipliers, self.active, self.operands)
+        m, like = self.num_variables, self.y
+        if not self.linearized.maps_at_once(m):
+            self.require_unchanged()
+            return self.lagrangian.hessian(like, self.multipliers, self.active, self._constants)
+        basis = torch.eye(m, dtype=like.dtype, device=like.device)
+        basis = basis.reshape(m, *(1,) * (like.ndim - 1), m)
+        return self.hessian_product(basis.expand(m, *like.shape)).movedim(0, -2)
+
+    def require_unchanged(self) -> None:
+        """Raise DerivativeError if the problem is not any more what it was when F was evaluated.
+
+        Only where the sizes of the terms are known, which tell a change from rounding errors.
+        """
+        if self.terms is None:
+            return
+        now = self.lagrangian.stationarity(self.y, self.multipliers, self.active, self._constants)
+        limit = torch.finfo(self.y.dtype).eps ** 0.5
+        for value, then, size in zip(now, self.linearized.values, self.terms, strict=True):
+            changed = (value - then).abs() > limit * size.unsqueeze(-1)
+            if bool((changed | (value.isnan() != then.isnan())).any()):
+                raise DerivativeError(
+                    f"{self.name}: the problem has changed between its solution and its derivative (something"
+                    " that it uses, but that is neither input nor parameter, was modified): the gradient "
+                    "would be that of neither. Make it an input, or change it after backward."
+                )
 
     def hessian_terms(self, hessian: Tensor) -> Tensor:
         """Absolute values of ∂²f/∂y² and of H − ∂²f/∂y², added entry by entry: the terms of H."""
@@ -164,7 +191,10 @@ class KKTSystem:
 
     def jacobian(self) -> Tensor:
         """J, ``(*batch, p + q, m)``, with rows of zeros where inactive."""
-        jacobian = self.lagrangian.problem.constraint_jacobian(self.y, self.operands)
+        jacobian = self.general_jacobian()
+        if self.num_bound_rows:
+            bounds = self.lagrangian.problem.bound_jacobian(self.y, self._constants)
+            jacobian = torch.cat([jacobian, bounds], -2)
         if not self.active.shape[-1]:
             return jacobian
         # Not a product with the weight: what is inactive may be infinite.
@@ -186,6 +216,12 @@ class KKTSystem:
 
         moving = [operands[position] for position in self.differentiated]
         return Linearized(conditions, self.y, self.multipliers, *moving, size=self._work_size)
+
+    def evaluated(self, terms: tuple[Tensor, Tensor]) -> KKTSystem:
+        """The same with F evaluated now, if it was not before, and with the sizes of its terms."""
+        result = replace(self, terms=terms)
+        result.__dict__["linearized"] = self.linearized
+        return result
 
     def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """K (u, s) for ``(*extra, *batch, m)`` and ``(*extra, *batch, p + q)``; constant in the point."""

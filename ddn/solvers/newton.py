@@ -21,9 +21,11 @@ __all__ = ["Newton"]
 
 _ARMIJO = 1e-4
 # A Newton step that shrinks the optimality error this much is taken whatever the merit function says of
-# it: near a solution the merit function rejects good steps (Maratos effect). The decrease counts from the
-# smallest error so far, so that such steps and those of the line search cannot undo each other for ever.
+# it: near a solution the merit function rejects good steps (Maratos effect).
 _SUFFICIENT_DECREASE = 0.5
+# So many of these steps need not lead below the smallest error so far; if all might, such steps and those of
+# the line search could undo each other for ever.
+_DETOURS = 10
 # Longest trial of a line search against the size of y, once so many halvings have been in vain.
 _LONGEST_STEP, _PATIENCE = 100.0, 10
 
@@ -67,12 +69,12 @@ class Newton:
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
         acceptable = torch.zeros_like(status, dtype=torch.bool)
-        smallest = y.new_full((len(y), 2), torch.inf)
+        memory = y.new_tensor([torch.inf, torch.inf, 0]).repeat(len(y), 1)
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             selected = problem.select(flat, running)
-            y[running], status[running], acceptable[running], smallest[running] = self._step(
-                problem, selected, y[running], start[running], extent[running], smallest[running]
+            y[running], status[running], acceptable[running], memory[running] = self._step(
+                problem, selected, y[running], start[running], extent[running], memory[running]
             )
             running = running[status[running] == Status.MAX_ITERATIONS]
             if len(running) == 0:
@@ -94,13 +96,14 @@ class Newton:
         y: Tensor,
         start: Tensor,
         extent: Tensor,
-        smallest: Tensor,
+        memory: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One iteration.
 
         Returns:
             The new y, a status that is MAX_ITERATIONS while there is more to do, whether y will do if
-            nothing better comes, and the smallest residuals so far, ``(batch, 2)``.
+            nothing better comes, and what to remember: the smallest residuals so far and the number of
+            detours, ``(batch, 3)``.
         """
         eps = torch.finfo(y.dtype).eps
         tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
@@ -109,6 +112,7 @@ class Newton:
         hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
         scale = _Scale.at(point, hessian, scale_at_zero(problem, y, start, operands))
         error = scale.error(point)
+        smallest, detours = memory[..., :2], memory[..., 2]
         before = scale.relative(smallest)
         smallest = torch.where((error < before).unsqueeze(-1), point.residuals, smallest)
         direction, correction, convex = inertia_corrected_step(
@@ -116,10 +120,11 @@ class Newton:
         )
         target = point.multipliers + correction
 
-        newton = convex & (
-            scale.error(_Point.at(problem, y + direction, operands))
-            <= _SUFFICIENT_DECREASE * torch.minimum(error, before)
-        )
+        after = scale.error(_Point.at(problem, y + direction, operands))
+        newton = convex & (after <= _SUFFICIENT_DECREASE * error)
+        detour = newton & ~(after <= _SUFFICIENT_DECREASE * before)
+        newton = newton & (~detour | (detours < _DETOURS))
+        memory = torch.cat([smallest, (detours + detour).unsqueeze(-1)], -1)
         merit = _Merit.along(point, hessian, direction, target)
         searched, moved = self._line_search(
             problem, operands, point, direction, merit, newton, extent
@@ -143,7 +148,7 @@ class Newton:
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
-        return new_y, status, solved | acceptable, smallest
+        return new_y, status, solved | acceptable, memory
 
     def _line_search(
         self,

@@ -29,7 +29,7 @@ def test_symmetric_needs_a_square_matrix(shape):
 
 @pytest.mark.parametrize("value", [None, 0.0, (), {"h": torch.zeros(1)}, (torch.zeros(1), None)])
 def test_other_results_are_errors(value):
-    with pytest.raises(SignatureError, match="A constraint function returns"):
+    with pytest.raises(SignatureError, match="A constraint function must return"):
         flatten_constraints(value)
 
 

@@ -99,7 +99,7 @@ def test_problems_without_solution_are_named(dtype):
     type(node).__name__ = "Interval"
     c = torch.tensor([1.0, 1.0, torch.nan], dtype=dtype)
     b = torch.tensor([1.0, -1.0, 1.0], dtype=dtype)
-    with pytest.raises(SolveError, match=r"2: NOT_FINITE.*1: INFEASIBLE") as error:
+    with pytest.raises(SolveError, match=r"(?s)2: NOT_FINITE.*1: INFEASIBLE") as error:
         node(c, b)
     assert error.value.indices == [(1,), (2,)]
     node.on_failure = "nan"

@@ -256,6 +256,6 @@ def test_steps_that_undo_each_other(device, dtype):
     node = make_node("()->()", lambda x, y: (1 + 25 * y**2).sqrt() + 0.5 * (y - x) ** 2)
     x = torch.linspace(-6, 6, 121, device=device, dtype=dtype)
     found = node.solution(x)
-    assert int(found.iterations.max()) < 20
+    assert int(found.iterations.max()) < 50
     gradient = 25 * found.y / (1 + 25 * found.y**2).sqrt() + found.y - x
     assert float(gradient.abs().max()) < 100 * torch.finfo(dtype).eps
