@@ -75,10 +75,10 @@ def _approximates(module: nn.Module) -> bool:
 
 
 def _depends(operand: Tensor, level: int) -> bool:
-    """Whether the tensor is differentiated at the level, other than as a parameter of some module."""
-    return bool(
-        _functorch.is_gradtrackingtensor(operand) and _functorch.maybe_get_level(operand) >= level
-    )
+    """Whether y, which is differentiated at the level, has gone into the tensor."""
+    # At a level all tensors are wrapped, but only what depends on y requires grad there.
+    wrapped = _functorch.is_gradtrackingtensor(operand)
+    return bool(wrapped and operand.requires_grad and _functorch.maybe_get_level(operand) >= level)
 
 
 @isolated

@@ -71,7 +71,51 @@ def test_minimizing_over_an_approximate_gradient_is_refused(name, outer, dtype):
         outer(inner)(x)
     with pytest.raises(DerivativeError), torch.no_grad():
         outer(nn.Sequential(inner)).solution(x)
-    assert not inner._forward_pre_hooks
+
+
+class Hidden(Penalty):
+    """The same with the inner node where PyTorch does not see it, called in several ways."""
+
+    def __init__(self, inner, call):
+        super().__init__(None)
+        self.box, self.call = [inner], call
+
+    def objective(self, x, y):
+        inner = self.box[0]
+        calls = {"solution": lambda y: inner.solution(y).y, "forward": inner.forward, "call": inner}
+        return 0.5 * (y - x).square().sum() + calls[self.call](y).square().sum()
+
+
+@pytest.mark.parametrize("call", ["call", "forward", "solution"])
+@pytest.mark.parametrize("inference", [False, True])
+def test_hidden_inner_nodes_are_found(call, inference, dtype):
+    x = torch.rand(3, dtype=dtype)
+    with torch.inference_mode(inference), pytest.raises(DerivativeError, match="input of Entropy"):
+        Hidden(APPROXIMATE["one step"](), call)(x)
+
+
+class Weighted(Target):
+    """argmin ½ ‖y − inner(w x)‖²: the input of the inner node requires grad for the parameter."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def objective(self, x, y):
+        return 0.5 * (y - self.inner(self.weight * x)).square().sum()
+
+
+def test_approximate_nodes_of_parameters(dtype, tolerance):
+    node = Weighted(APPROXIMATE["one step"]()).to(dtype)
+    x = torch.rand(3, dtype=dtype)
+    found = torch.autograd.grad(node(x).square().sum(), node.weight)[0]
+    expected = torch.autograd.grad(node.inner(node.weight * x).square().sum(), node.weight)[0]
+    torch.testing.assert_close(found, expected, rtol=tolerance.gradient, atol=tolerance.gradient)
+
+
+def test_smoothing_without_inequalities_is_exact(dtype):
+    inner = Entropy(gradient=ddn.ImplicitGradient(smoothing=0.1))
+    Penalty(inner)(torch.rand(3, dtype=dtype))
 
 
 @pytest.mark.parametrize("name", APPROXIMATE)
