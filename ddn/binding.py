@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddn.captured import captured_tensors
-from ddn.errors import DtypeError
+from ddn.errors import DtypeError, ShapeError
 from ddn.problem import Problem
 from ddn.signature import Signature, format_term
 from ddn.solution import Solution, SolvedProblem
@@ -89,7 +89,10 @@ def bind(node: DeclarativeNode, signature: Signature, inputs: Sequence[Tensor]) 
     for position, value in enumerate(inputs[: len(signature.inputs)]):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise _wrong_type(node, signature, position, value)
-    binding = signature.bind(inputs, node.dimensions)
+    try:
+        binding = signature.bind(inputs, node.dimensions)
+    except ShapeError as error:
+        raise ShapeError(f"{type(node).__name__}: {error}") from error
     # Parameters and buffers are operands like the inputs, so that nothing the problem uses is missed.
     captured = captured_tensors(node)
     dtype = inputs[0].dtype

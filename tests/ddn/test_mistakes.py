@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ddn
-from ddn.errors import SignatureError
+from ddn.errors import ShapeError, SignatureError
 from ddn.testing import check_node
 from tests.ddn.problems import Entropy, make_node
 
@@ -132,3 +132,8 @@ def test_narrow_inputs_under_another_default_dtype():
         torch.set_default_dtype(previous)
     assert y.dtype == torch.float32
     assert y.tolist() == [1.0, 0.0]
+
+
+def test_shapes_that_do_not_fit_name_the_node(dtype):
+    with pytest.raises(ShapeError, match=r"^LeastSquares: "):
+        ddn.nodes.LeastSquares()(torch.ones(3, 2, dtype=dtype), torch.ones(4, dtype=dtype))
