@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -51,6 +52,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device on this machine"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What came of the examples of the zoo (also where workers ran them: this file is always loaded)."""
+    counts: dict[str, Counter[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "zoo" and getattr(report, "when", "") == "call":
+                    problem, outcomes = value
+                    counts.setdefault(problem, Counter()).update(outcomes)
+    if not counts:
+        return
+    terminalreporter.section("examples of the zoo")
+    for problem, outcomes in counts.items():
+        listed = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+        terminalreporter.line(f"{problem:32} {listed}")
+    total = sum(map(Counter.total, counts.values()))
+    terminalreporter.line(f"{total} examples of {len(counts)} problems, none wrong in silence")
 
 
 @pytest.fixture(scope="session")
