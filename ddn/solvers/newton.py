@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddn.errors import SignatureError
+from ddn.generic import generic_signs
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import solve_symmetric
 from ddn.multipliers import least_squares_multipliers
@@ -26,6 +27,8 @@ _SUFFICIENT_DECREASE = 0.5
 # So many of these steps need not lead below the smallest error so far; if all might, such steps and those of
 # the line search could undo each other for ever.
 _DETOURS = 10
+# Relative length of a step away from a stationary point that is no minimum.
+_NUDGE = 1e-2
 # Longest trial of a line search against the size of y, once so many halvings have been in vain.
 _LONGEST_STEP, _PATIENCE = 100.0, 10
 
@@ -148,6 +151,12 @@ class Newton:
         status = torch.where(~finite, int(Status.NOT_FINITE), status)
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
+        # A maximum or saddle that was hit to the last digit does not repel: a nudge, and its neighbors do.
+        hit = ~convex & near & (error <= 100 * eps)
+        nudge = _NUDGE * size.unsqueeze(-1) * generic_signs(y)
+        new_y = torch.where(
+            (hit & (status == Status.MAX_ITERATIONS)).unsqueeze(-1), y + nudge, new_y
+        )
         return new_y, status, solved | acceptable, memory
 
     def _line_search(

@@ -121,7 +121,8 @@ def _eigenvector_inputs(draw: Draw) -> tuple[Tensor, ...]:
 
 def _eigenvector(A: Tensor) -> Tensor:
     vector: Tensor = torch.linalg.eigh((A + A.mT) / 2).eigenvectors[..., 0]
-    return vector * vector.detach().sum(-1, keepdim=True).sign()
+    # Not the sign, which is zero for a sum of zero.
+    return torch.where(vector.detach().sum(-1, keepdim=True) < 0, -vector, vector)
 
 
 def _eigenvector_multipliers(A: Tensor) -> dict[str, Tensor]:

@@ -259,3 +259,13 @@ def test_steps_that_undo_each_other(device, dtype):
     assert int(found.iterations.max()) < 50
     gradient = 25 * found.y / (1 + 25 * found.y**2).sqrt() + found.y - x
     assert float(gradient.abs().max()) < 100 * torch.finfo(dtype).eps
+
+
+def test_a_maximum_that_is_hit_to_the_last_digit(device):
+    """The farthest point of a circle, in which Newton's method lands here, is left again."""
+    node = make_node("(n),()->(n)", lambda x, r, y: 0.5 * (y - x).square().sum())
+    type(node).equality = lambda self, x, r, y: y.square().sum() - r.square()
+    type(node).starting_point = lambda self, x, r: -x
+    x = torch.tensor([-0.18, 0.51], device=device, dtype=torch.float64)
+    r = x.norm()
+    torch.testing.assert_close(node(x, r), x, rtol=0, atol=1e-8)
