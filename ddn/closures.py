@@ -18,7 +18,7 @@ from ddn.errors import UndeclaredTensorError
 from ddn.functional import isolated
 from ddn.problem import Problem
 
-__all__ = ["bare", "guard_undeclared"]
+__all__ = ["first_problem", "guard_undeclared"]
 
 
 @isolated
@@ -28,11 +28,7 @@ def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
     Raises:
         UndeclaredTensorError: naming the function.
     """
-    single = [
-        bare(operand)[(0,) * (bare(operand).ndim - rank)]
-        for operand, rank in zip(operands, problem.core_ranks, strict=True)
-    ]
-    y = bare(problem.starting_point(single))
+    y, single = first_problem(problem, operands)
     functions = (
         ("objective", problem.objective),
         ("equality", problem.equality),
@@ -48,13 +44,22 @@ def guard_undeclared(problem: Problem, operands: Sequence[Tensor]) -> None:
             )
 
 
+def first_problem(problem: Problem, operands: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Starting point and operands of the first problem of the batch, as bare values."""
+    single = [
+        value[(0,) * (value.ndim - rank)]
+        for value, rank in zip(map(_bare, operands), problem.core_ranks, strict=True)
+    ]
+    return _bare(problem.starting_point(single)), single
+
+
 def _stated(problem: Problem, name: str) -> str:
     """Where the user finds it: bounds are rows of the inequality, too."""
     only_bounds = name == "inequality" and problem.node.inequality is None
     return "bounds" if only_bounds else name
 
 
-def bare(tensor: Tensor) -> Tensor:
+def _bare(tensor: Tensor) -> Tensor:
     """The values of ``tensor``, free of every level of differentiation and mapping."""
     mapped = []
     with torch._C._DisableFuncTorch():

@@ -18,6 +18,7 @@ __all__ = [
     "is_last_backward",
     "is_transformed",
     "isolated",
+    "needs_functional",
     "reverse",
     "will_be_differentiated",
 ]
@@ -45,9 +46,7 @@ def gradient(function: Callable[..., Tensor], *primals: Tensor) -> tuple[Tensor,
     """
     create_graph = torch.is_grad_enabled()
     if (
-        is_transformed(*primals)
-        or torch.is_inference_mode_enabled()
-        or any(primal.is_inference() for primal in primals)
+        needs_functional(*primals)
         # The graph of a gradient would lead to the aliases of constants, too.
         or (create_graph and not all(primal.requires_grad for primal in primals))
     ):
@@ -79,6 +78,15 @@ def is_transformed(*tensors: Tensor) -> bool:
         or torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradOther)
         or bool(torch._C._are_functorch_transforms_active())
         or any(map(_functorch.is_functorch_wrapped_tensor, tensors))
+    )
+
+
+def needs_functional(*tensors: Tensor) -> bool:
+    """Whether derivatives are to be taken by ``torch.func``: under transforms and in inference mode."""
+    return (
+        is_transformed(*tensors)
+        or torch.is_inference_mode_enabled()
+        or any(tensor.is_inference() for tensor in tensors)
     )
 
 

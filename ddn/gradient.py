@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -88,30 +88,17 @@ class ImplicitGradient:
             raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
         require_linear_solver(self.linear_solver)
 
-    def engine(
-        self,
-        problem: Problem,
-        solver: Solver,
-        on_failure: str,
-        differentiated: tuple[int, ...] = (),
-    ) -> ImplicitEngine:
+    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
         """What solves the problem and its KKT systems."""
         smoothing = self.smoothing if problem.has_inequality else 0.0
-        return ImplicitEngine(
-            problem,
-            solver,
-            self.linear_solver,
-            on_failure,
-            smoothing,
-            differentiated=differentiated,
-        )
+        return ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, differentiable to every order."""
-        differentiated = will_be_differentiated(operands)
-        engine = self.engine(problem, solver, on_failure, differentiated)
+        engine = self.engine(problem, solver, on_failure)
+        engine = replace(engine, differentiated=will_be_differentiated(operands))
         outputs = StationaryPoint.apply(engine, *operands)
         if not engine.smoothing:
             return SolvedProblem(*outputs)
@@ -144,27 +131,15 @@ class UnconstrainedGradient:
     def __post_init__(self) -> None:
         require_linear_solver(self.linear_solver)
 
-    def engine(
-        self,
-        problem: Problem,
-        solver: Solver,
-        on_failure: str,
-        differentiated: tuple[int, ...] = (),
-    ) -> ImplicitEngine:
+    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
         """What solves the problem, and systems with H in place of its KKT systems."""
-        return ImplicitEngine(
-            problem,
-            solver,
-            Unconstrained(self.linear_solver),
-            on_failure,
-            first_order_only=True,
-            differentiated=differentiated,
-        )
+        linear_solver = Unconstrained(self.linear_solver)
+        return ImplicitEngine(problem, solver, linear_solver, on_failure, first_order_only=True)
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str
     ) -> SolvedProblem:
         """The solution, with an approximate first derivative."""
-        differentiated = will_be_differentiated(operands)
-        engine = self.engine(problem, solver, on_failure, differentiated)
+        engine = self.engine(problem, solver, on_failure)
+        engine = replace(engine, differentiated=will_be_differentiated(operands))
         return SolvedProblem(*StationaryPoint.apply(engine, *operands))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._C import _functorch
 
-from ddn.closures import bare
+from ddn.closures import first_problem
 from ddn.errors import DerivativeError
 from ddn.functional import isolated, reverse
 from ddn.problem import Problem
@@ -85,11 +85,7 @@ def _depends(operand: Tensor, level: int) -> bool:
 def _look(problem: Problem, *operands: Tensor) -> None:
     """Evaluate one problem with nothing but y differentiated."""
     with torch.inference_mode(False), torch.enable_grad():
-        single = [
-            value[(0,) * (value.ndim - rank)]
-            for value, rank in zip(map(bare, operands), problem.core_ranks, strict=True)
-        ]
-        y = bare(problem.starting_point(single))
+        y, single = first_problem(problem, operands)
 
         def look(y: Tensor) -> tuple[Tensor, ...]:
             level = _functorch.maybe_current_level() or 0

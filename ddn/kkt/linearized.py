@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddn.functional import is_transformed as transform_sees
-from ddn.functional import reverse
+from ddn.functional import needs_functional, reverse
 
 __all__ = [
     "Linearized",
     "apply_matrix",
     "generic_direction",
-    "is_transformed",
     "largest",
     "random_signs",
 ]
@@ -92,7 +90,7 @@ PullBack = Callable[[Sequence[Tensor | None], Sequence[int]], tuple[Tensor, ...]
 
 def _reverse(function: Callable[..., Any], *point: Tensor) -> tuple[tuple[Tensor, ...], PullBack]:
     """Values, and what pulls directions back; without a transform if none is at work."""
-    if is_transformed(*point):
+    if needs_functional(*point):
         return _transformed(function, *point)
     with torch.enable_grad():
         aliases = [tensor.detach().requires_grad_() for tensor in point]
@@ -135,15 +133,6 @@ def _transformed(
         return tuple(result[i] for i in wanted)
 
     return values, pull_back
-
-
-def is_transformed(*tensors: Tensor) -> bool:
-    """Whether a transform of ``torch.func``, forward mode or inference mode is at work."""
-    return (
-        transform_sees(*tensors)
-        or torch.is_inference_mode_enabled()
-        or any(tensor.is_inference() for tensor in tensors)
-    )
 
 
 def apply_matrix(matrix: Tensor, vectors: Tensor) -> Tensor:

@@ -191,14 +191,12 @@ class KKTSystem:
 
     def jacobian(self) -> Tensor:
         """J, ``(*batch, p + q, m)``, with rows of zeros where inactive."""
-        jacobian = self.general_jacobian()
-        if self.num_bound_rows:
-            bounds = self.lagrangian.problem.bound_jacobian(self.y, self._constants)
-            jacobian = torch.cat([jacobian, bounds], -2)
-        if not self.active.shape[-1]:
-            return jacobian
-        # Not a product with the weight: what is inactive may be infinite.
-        return torch.where(self.row_weight.unsqueeze(-1) > 0, jacobian, 0)
+        general = self.general_jacobian()
+        if not self.num_bound_rows:
+            return general
+        bounds = self.lagrangian.problem.bound_jacobian(self.y, self._constants)
+        held = self.row_weight[..., self.num_general_rows :, None] > 0
+        return torch.cat([general, torch.where(held, bounds, 0)], -2)
 
     @cached_property
     def linearized(self) -> Linearized:
