@@ -55,8 +55,9 @@ def first_problem(problem: Problem, operands: Sequence[Tensor]) -> tuple[Tensor,
 
 def _stated(problem: Problem, name: str) -> str:
     """Where the user finds it: bounds are rows of the inequality, too."""
-    only_bounds = name == "inequality" and problem.node.inequality is None
-    return "bounds" if only_bounds else name
+    if name == "inequality" and problem.node.inequality is None:
+        return "bounds"
+    return "residual" if name == "objective" and problem.has_residual else name
 
 
 def _bare(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ddn.kkt.system import KKTFactorization, KKTSolver, KKTSystem
 from ddn.lagrangian import Lagrangian
 from ddn.optimality import acceptable_residual
 from ddn.problem import Problem
-from ddn.solution import Status
+from ddn.solution import Status, WarmStart
 from ddn.solvers.base import Solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.verification import VerifiedSolution, solve_verified
@@ -103,7 +103,9 @@ class ImplicitEngine:
     ) -> tuple[Tensor, Tensor]:
         solver = InteriorPoint(barrier=self.smoothing)
         with torch.no_grad():
-            result = solver.solve(self.problem, operands, found.y)
+            known = found.status == Status.CONVERGED
+            start = WarmStart(found.y, found.multipliers, known)
+            result = solver.solve(self.problem, operands, start)
             assert result.multipliers is not None
             g = self.problem.inequality(result.y, operands)
             p = result.multipliers.shape[-1] - g.shape[-1]
@@ -289,7 +291,7 @@ def failure_message(problem: Problem, solver: Solver, status: Tensor) -> str:
     )
     return (
         f"{type(problem.node).__name__}: {int(failed.sum())} of {failed.numel()} problem(s) were not "
-        f"solved by {type(solver).__name__}.{reasons}"
+        f"solved by {getattr(solver, 'name', type(solver).__name__)}.{reasons}"
     )
 
 

@@ -29,13 +29,14 @@ from ddn.solution import Solution, SolvedProblem
 from ddn.solvers.base import GivenPoint, NodeSolve, Solver, require_solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
+from ddn.solvers.warm_start import Previous, warm_started
 from ddn.verification import solve_verified
 
 __all__ = ["DeclarativeNode"]
 
 
 # Parts of a problem that go unnoticed if they are misspelt.
-_PARTS = ("equality", "inequality", "bounds", "starting_point", "vjp")
+_PARTS = ("equality", "inequality", "bounds", "starting_point", "vjp", "residual")
 
 
 class DeclarativeNode(nn.Module):
@@ -46,13 +47,15 @@ class DeclarativeNode(nn.Module):
     and whose gradient comes from the optimality conditions at the solution (Gould, Hartley and Campbell
     2021). A subclass states the problem; solver and gradient are separate objects.
 
-    A subclass sets ``signature`` and defines ``objective``; the rest is optional. Functions of the
-    problem see ONE problem, without batch dimensions; the library maps them over the batch. ``solve`` and
-    ``vjp`` are batched.
+    A subclass sets ``signature`` and defines ``objective`` or ``residual``; the rest is optional. Functions
+    of the problem see ONE problem, without batch dimensions; the library maps them over the batch.
+    ``solve`` and ``vjp`` are batched.
 
     * ``signature``: core dimensions of the inputs and of the solution blocks in NumPy's gufunc notation,
       ``"(m,n),(m)->(n)"``.
     * ``objective(*inputs, *blocks)``: f, a scalar.
+    * ``residual(*inputs, *blocks)``: r, any tensor or a tuple of tensors, in place of ``objective``, which
+      then is f = ½ ‖r‖²: solvers for least squares know what to make of it.
     * ``equality(*inputs, *blocks)``: h, any tensor, zero at a feasible point; mark symmetric matrices by
       :func:`ddn.symmetric`; a tuple joins several constraints.
     * ``inequality(*inputs, *blocks)``: g, like ``equality``, at most zero at a feasible point.
@@ -100,6 +103,7 @@ class DeclarativeNode(nn.Module):
     """Sizes of dimensions that no input has, by name."""
 
     objective: Callable[..., Tensor]
+    residual: ClassVar[Callable[..., Any] | None] = None
     equality: ClassVar[Callable[..., Any] | None] = None
     inequality: ClassVar[Callable[..., Any] | None] = None
     bounds: ClassVar[Callable[..., Any] | None] = None
@@ -162,11 +166,16 @@ class DeclarativeNode(nn.Module):
         """Whether the derivative is the node's own ``vjp``."""
         return self.vjp is not None and self.gradient is None
 
-    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Any:
+    def forward(
+        self, *inputs: Tensor, warm_start: Previous | None = None, **keywords: Tensor
+    ) -> Any:
         """Solve the batch of problems.
 
         Args:
             *inputs: ``(*batch, *core)`` each; batch dimensions broadcast.
+            warm_start: where the solver starts, a :class:`ddn.Solution` of similar problems (or solution
+                blocks alone); None means a cold start. The result is the same, but for rounding, and but for
+                problems with several solutions. A node's own ``solve`` has no use for it.
             **keywords: none; inputs have no names.
 
         Returns:
@@ -183,32 +192,37 @@ class DeclarativeNode(nn.Module):
                 f"{type(self).__name__} takes its inputs in the order of the signature, without keywords, "
                 f"but was given {', '.join(keywords)}."
             )
-        if is_traced():
+        if is_traced() and warm_start is None:
             return solve_in_graph(self, cast("tuple[Tensor, ...]", self.bind(*inputs)))
-        return self._solve_outside(*inputs)
+        return self._solve_outside(warm_start, *inputs)
 
     @eager
-    def _solve_outside(self, *inputs: Tensor) -> Any:
+    def _solve_outside(self, warm_start: Previous | None, *inputs: Tensor) -> Any:
         bound = self.bind(*inputs)
         if bound.is_empty:
             return bound.present(bound.empty_solution())
+        solver = self._started_solver(warm_start)
         if self.uses_closed_form:
-            return bound.present(self._closed_form(bound))
-        return bound.present(bound.problem.split(self._solve(bound).y))
+            return bound.present(self._closed_form(bound, solver))
+        return bound.present(bound.problem.split(self._solve(bound, solver).y))
 
     @eager
-    def solution(self, *inputs: Tensor) -> Solution:
+    def solution(self, *inputs: Tensor, warm_start: Previous | None = None) -> Solution:
         """Solve the batch and return multipliers and diagnostics, too.
 
         The multipliers are differentiable like y. Always uses the generic gradient, whether the node
         has a ``vjp`` or not.
+
+        Args:
+            *inputs: as for ``node(*inputs)``.
+            warm_start: likewise.
         """
         bound = self.bind(*inputs)
         if bound.is_empty:
             raise SignatureError(
                 f"{type(self).__name__}.solution needs at least one problem, but the batch is empty."
             )
-        return bound.present_solution(self._solve(bound))
+        return bound.present_solution(self._solve(bound, self._started_solver(warm_start)))
 
     @eager
     def certificate(self, *inputs: Tensor, y: Any = None) -> Certificate:
@@ -246,9 +260,15 @@ class DeclarativeNode(nn.Module):
 
     def _signature(self) -> Signature:
         text = getattr(self, "signature", None)
-        if text is None or not callable(getattr(self, "objective", None)):
+        has_objective = callable(getattr(self, "objective", None))
+        if text is None or not (has_objective or self.residual is not None):
             raise SignatureError(
-                f"{type(self).__name__} must set `signature` and define `objective`."
+                f"{type(self).__name__} must set `signature` and define `objective` (or `residual`)."
+            )
+        if has_objective and self.residual is not None:
+            raise SignatureError(
+                f"{type(self).__name__} defines both `objective` and `residual`, whose objective is ½‖r‖²: "
+                "leave one of them out."
             )
         return Signature.parse(text)
 
@@ -261,22 +281,26 @@ class DeclarativeNode(nn.Module):
         inequalities = self.inequality is not None or self.bounds is not None
         return InteriorPoint() if inequalities else Newton()
 
-    def _solve(self, bound: Bound) -> SolvedProblem:
+    def _started_solver(self, warm_start: Previous | None) -> Solver:
+        solver = self._default_solver()
+        if warm_start is None or isinstance(solver, NodeSolve):
+            return solver
+        return warm_started(solver, warm_start)
+
+    def _solve(self, bound: Bound, solver: Solver) -> SolvedProblem:
         refuse_to_be_minimized_over(self, bound.operands)
         guard_inner_gradients(bound.problem, bound.operands)
         if is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
-        return gradient.solve(
-            bound.problem, self._default_solver(), bound.operands, self.on_failure
-        )
+        return gradient.solve(bound.problem, solver, bound.operands, self.on_failure)
 
-    def _closed_form(self, bound: Bound) -> tuple[Tensor, ...]:
+    def _closed_form(self, bound: Bound, solver: Solver) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)
         # A closed form is worth its speed: it is looked through once, not on every call.
         if not self._looked_through and is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
             self._looked_through = True
-        functions = NodeFunctions(bound.problem, self._default_solver())
+        functions = NodeFunctions(bound.problem, solver)
         outputs: tuple[Tensor, ...] = ClosedForm.apply(functions, *bound.operands)
         return outputs[: functions.num_blocks]

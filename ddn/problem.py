@@ -66,6 +66,11 @@ class Problem:
         return self.node.has_equality
 
     @property
+    def has_residual(self) -> bool:
+        """Whether the objective is ½‖r‖² of a residual r that the node states."""
+        return self.node.residual is not None
+
+    @property
     def has_inequality(self) -> bool:
         """Whether the node states inequality constraints or bounds."""
         return self.node.inequality is not None or self.has_bounds
@@ -150,6 +155,10 @@ class Problem:
     def objective(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """f for every problem, ``(*batch,)``."""
         return self.vectorize(self.objective_of_one, (1,), (y,), operands)
+
+    def residual(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        """r for every problem, ``(*batch, r)``; for nodes that state one."""
+        return self.vectorize(self.residual_of_one, (1,), (y,), operands)
 
     def equality(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         """h for every problem, ``(*batch, p)``; p = 0 without constraints."""
@@ -244,6 +253,8 @@ class Problem:
 
     def objective_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
         """f of one problem, ``()``."""
+        if self.has_residual:
+            return self.residual_of_one(y, *operands).square().sum() / 2
         value = self.call("objective", operands, *self.split(y))
         if not isinstance(value, Tensor) or value.shape != ():
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -258,14 +269,18 @@ class Problem:
             )
         return value.to(y.dtype)
 
+    def residual_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
+        """r of one problem, ``(r,)``."""
+        return self._flattened("residual", y, operands)
+
     def equality_of_one(self, y: Tensor, *operands: Tensor) -> Tensor:
         """h of one problem, ``(p,)``."""
-        return self._constraint("equality", y, operands)
+        return self._flattened("equality", y, operands)
 
     def _stated_inequality(self, y: Tensor, *operands: Tensor) -> Tensor:
-        return self._constraint("inequality", y, operands)
+        return self._flattened("inequality", y, operands)
 
-    def _constraint(self, name: str, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
+    def _flattened(self, name: str, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
         value = self.call(name, operands, *self.split(y))
         return flatten_constraints(value, f"{type(self.node).__name__}.{name}").to(y.dtype)
 

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from torch import Tensor
 
-__all__ = ["Solution", "SolvedProblem", "SolverResult", "Status"]
+__all__ = ["Solution", "SolvedProblem", "SolverResult", "Status", "WarmStart"]
 
 
 class Status(IntEnum):
@@ -77,6 +77,22 @@ class SolverResult:
     multipliers: Tensor | None
     status: Tensor
     iterations: Tensor
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Where a solver may start: at the solution of a similar batch of problems.
+
+    Attributes:
+        y: solution vectors ``(*batch, m)``; where nothing is known, the point of a cold start.
+        multipliers: μ = (λ, ν), ``(*batch, p + q)``, rows as in :class:`SolverResult`; zero where nothing
+            is known. None if no multipliers were given.
+        known: whether y is that of a solution, ``(*batch,)``.
+    """
+
+    y: Tensor
+    multipliers: Tensor | None
+    known: Tensor
 
 
 @dataclass(frozen=True)

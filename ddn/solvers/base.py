@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ddn.errors import ShapeError
 from ddn.problem import Problem
-from ddn.solution import SolverResult, Status
+from ddn.solution import SolverResult, Status, WarmStart
 
 __all__ = [
     "GivenPoint",
     "NodeSolve",
     "Solver",
+    "WarmStartedSolver",
     "as_blocks",
     "call_solve",
     "check_blocks",
@@ -33,6 +34,15 @@ class Solver(Protocol):
 
     def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
         """Solve the batch; see :class:`ddn.problem.Problem` for what it offers."""
+
+
+class WarmStartedSolver(Protocol):
+    """A :class:`Solver` that can start at the solution of a similar batch of problems."""
+
+    def solve(
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None = None
+    ) -> SolverResult:
+        """Solve the batch; None means a cold start, at the starting point of the problem."""
 
 
 def require_solver(value: object) -> None:
@@ -56,8 +66,10 @@ class NodeSolve:
     batch in their place: decompositions raise an error for a whole batch if one matrix has a NaN.
     """
 
-    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
-        """Solve the batch in one call of the node."""
+    def solve(
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None = None
+    ) -> SolverResult:
+        """Solve the batch in one call of the node, which needs no start."""
         batch = problem.batch_shape(operands)
         inputs = problem.expand_inputs(operands, batch)
         undefined = _has_nan(problem, inputs, batch)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ddn.optimality import acceptable_residual, largest
 from ddn.problem import Problem
-from ddn.solution import SolverResult, Status
+from ddn.solution import SolverResult, Status, WarmStart
 from ddn.solvers.barrier.iterate import Sizes
 from ddn.solvers.barrier.memory import Limits, Outcome
 from ddn.solvers.barrier.program import NodeProgram, fixed_variables
 from ddn.solvers.barrier.rescue import rescue
+from ddn.solvers.barrier.resume import resume
 from ddn.solvers.barrier.run import iterate
 from ddn.solvers.barrier.start import Start, first_iterate, in_units_of_the_data, inside_bounds
 
@@ -52,34 +53,32 @@ class InteriorPoint:
     barrier: float = 0.0
 
     def solve(
-        self, problem: Problem, operands: Sequence[Tensor], start: Tensor | None = None
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None = None
     ) -> SolverResult:
         """Solve the batch, without derivatives.
 
         Args:
             problem: the problem.
             operands: inputs and captured tensors.
-            start: ``(*batch, m)``; None means that of the problem, in units of the data if the node has no
-                ``starting_point``.
+            warm_start: with multipliers, it tells which inequalities were active: if they still are, Newton's
+                method on these is all that is left to do. Other problems start as without it: for an
+                interior-point method, the solution of another problem is a bad start.
         """
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
-        y = problem.starting_point(operands) if start is None else start
-        y = y.reshape(batch.numel(), problem.num_variables)
+        y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
         bounds = None
         if problem.has_bounds:
             bounds = torch.stack(problem.bounds(flat), -2).expand(len(y), 2, y.shape[-1])
         program = NodeProgram(problem, flat, bounds, y)
-        if start is None and problem.node.starting_point is None:
+        if self.barrier and warm_start is not None:
+            y = warm_start.y.reshape(y.shape)
+        elif problem.node.starting_point is None:
             y = in_units_of_the_data(program, y)
         if bounds is not None:
             y = inside_bounds(y, bounds)
-        first = first_iterate(program, y, self.barrier)
-        outcome = iterate(program, first, self._limits(y.dtype))
-        if self.barrier:
-            outcome = self._on_the_path(program, first, outcome)
-        else:
-            outcome = rescue(program, first, outcome, self._limits(y.dtype))
+            warm_start = _clamped(warm_start, bounds)
+        outcome = self._run(program, first_iterate(program, y, self.barrier), warm_start)
         if bounds is not None:
             outcome = self._with_bounds(problem, flat, bounds, outcome)
         point = outcome.point
@@ -90,6 +89,18 @@ class InteriorPoint:
             outcome.status.reshape(batch),
             outcome.iterations.reshape(batch),
         )
+
+    def _run(self, program: NodeProgram, start: Start, warm_start: WarmStart | None) -> Outcome:
+        limits = self._limits(start.extent.dtype)
+        if self.barrier:
+            return self._on_the_path(program, start, iterate(program, start, limits))
+        if warm_start is None or warm_start.multipliers is None:
+            return rescue(program, start, iterate(program, start, limits), limits)
+        outcome, left = resume(program, start, warm_start, limits)
+        if len(left):
+            rest, first = program.select(left), start.select(left)
+            outcome.put(left, rescue(rest, first, iterate(rest, first, limits), limits))
+        return outcome
 
     def _limits(self, dtype: torch.dtype) -> Limits:
         eps = torch.finfo(dtype).eps
@@ -141,3 +152,12 @@ class InteriorPoint:
         inequality = torch.cat([point.inequality[:, :rest], pair], -1)
         outcome.point = replace(point, inequality=inequality)
         return outcome
+
+
+def _clamped(warm_start: WarmStart | None, bounds: Tensor) -> WarmStart | None:
+    """A warm start within the bounds ``(batch, 2, m)``: outside, the objective may be undefined."""
+    if warm_start is None:
+        return None
+    lower, upper = (side.reshape(warm_start.y.shape) for side in bounds.unbind(-2))
+    y = torch.minimum(torch.maximum(warm_start.y, lower), upper)
+    return replace(warm_start, y=y)

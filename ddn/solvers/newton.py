@@ -15,7 +15,7 @@ from ddn.linear_solve import solve_symmetric
 from ddn.multipliers import least_squares_multipliers
 from ddn.optimality import largest, scale_at_zero
 from ddn.problem import Problem
-from ddn.solution import SolverResult, Status
+from ddn.solution import SolverResult, Status, WarmStart
 from ddn.solvers.inertia import inertia_corrected_step
 
 __all__ = ["Newton"]
@@ -57,8 +57,10 @@ class Newton:
     max_halvings: int = 40
     tolerance: float | None = None
 
-    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
-        """Solve the batch, without derivatives."""
+    def solve(
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None = None
+    ) -> SolverResult:
+        """Solve the batch, without derivatives; multipliers of a warm start are of no use to it."""
         if problem.has_inequality:
             raise SignatureError(
                 f"{type(problem.node).__name__} states inequalities or bounds, which Newton does not "
@@ -67,8 +69,11 @@ class Newton:
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
         y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
+        # The point of a cold start says how large things are, wherever the iterations start.
         start = y.clone()
-        extent = y.abs().amax(-1)
+        if warm_start is not None:
+            y = warm_start.y.reshape(y.shape).clone()
+        extent = torch.maximum(largest(start), largest(y))
         status = torch.full(y.shape[:-1], int(Status.MAX_ITERATIONS), device=y.device)
         iterations = torch.zeros_like(status)
         acceptable = torch.zeros_like(status, dtype=torch.bool)

@@ -24,7 +24,7 @@ from ddn.optimality import largest, relative_to
 from ddn.solvers.barrier.iterate import Direction, Iterate, Sizes
 from ddn.solvers.barrier.program import Program
 
-__all__ = ["active_rows", "solve_active_set"]
+__all__ = ["active_rows", "likely_active", "solve_active_set"]
 
 _MAX_STEPS, _MAX_ROUNDS = 5, 4
 # A first step longer than this fraction of y leaves the neighbourhood in which the active set was read.
@@ -42,6 +42,12 @@ def active_rows(point: Iterate, predictor: Direction, exists: Tensor) -> Tensor:
     return exists & (multiplier > slack)
 
 
+def likely_active(point: Iterate, sizes: Sizes, exists: Tensor) -> Tensor:
+    """Rows whose multiplier is larger than their slack, both relative, ``(batch, q)``."""
+    multiplier = point.inequality * sizes.rows / sizes.force.unsqueeze(-1)
+    return exists & (multiplier > relative_to(point.slack, sizes.rows * sizes.length.unsqueeze(-1)))
+
+
 def solve_active_set(
     program: Program,
     point: Iterate,
@@ -50,8 +56,8 @@ def solve_active_set(
     extent: Tensor,
     floor: Tensor,
     tolerance: float,
-) -> tuple[Iterate, Tensor]:
-    """The solution near a point, with slack max(−g, 0), and where one was found, ``(batch,)``.
+) -> tuple[Iterate, Tensor, Tensor]:
+    """The solution near a point, with slack max(−g, 0), where one was found, and the number of steps.
 
     An active set that gives a negative multiplier loses that row, one that leaves another row violated
     gains it, a few times.
@@ -68,9 +74,10 @@ def solve_active_set(
     active = active.clone()
     best, found = point, torch.zeros_like(floor, dtype=torch.bool)
     pending = torch.arange(len(floor), device=floor.device)
+    steps = torch.zeros_like(pending)
     for _ in range(_MAX_ROUNDS):
         selected = [part[pending] for part in (active, extent, floor)]
-        trial, solved, repaired = _newton(
+        trial, solved, repaired, count = _newton(
             program.select(pending),
             point.select(pending),
             sizes.select(pending),
@@ -79,6 +86,7 @@ def solve_active_set(
             selected[2],
             tolerance,
         )
+        steps[pending] += count
         best = best.put(pending[solved], trial.select(solved))
         found[pending[solved]] = True
         changed = ~solved & (repaired != selected[0]).any(-1)
@@ -86,7 +94,7 @@ def solve_active_set(
         pending = pending[changed]
         if len(pending) == 0:
             break
-    return best, found
+    return best, found, steps
 
 
 def _newton(
@@ -97,8 +105,8 @@ def _newton(
     extent: Tensor,
     floor: Tensor,
     tolerance: float,
-) -> tuple[Iterate, Tensor, Tensor]:
-    """Newton's method with one active set: the point, whether it is a solution, and a better active set."""
+) -> tuple[Iterate, Tensor, Tensor, int]:
+    """Newton's method with one active set: the point, whether it is a solution, a better set, and steps."""
     eps = torch.finfo(floor.dtype).eps
     point = replace(start, inequality=torch.where(active, start.inequality, 0))
     best, best_error = point, torch.full_like(floor, torch.inf)
@@ -141,6 +149,7 @@ def _newton(
             (active & ~negative) | violated & program.exists,
             active,
         ),
+        count + 1,
     )
 
 

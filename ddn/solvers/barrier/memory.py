@@ -37,6 +37,12 @@ class Outcome:
     status: Tensor
     iterations: Tensor
 
+    def put(self, index: Tensor, other: Outcome) -> None:
+        """Replace the outcome of the problems ``index``; iterations spent on them add up."""
+        self.point = self.point.put(index, other.point)
+        self.status[index] = other.status
+        self.iterations[index] += other.iterations
+
 
 @dataclass(frozen=True)
 class Memory(Batched):

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddn.optimality import largest, relative_to
+from ddn.optimality import largest
 from ddn.solution import Status
 from ddn.solvers.barrier.elastic import ElasticProgram
-from ddn.solvers.barrier.finish import solve_active_set
+from ddn.solvers.barrier.finish import likely_active, solve_active_set
 from ddn.solvers.barrier.iterate import Iterate, Sizes
 from ddn.solvers.barrier.memory import Limits, Outcome
 from ddn.solvers.barrier.program import Program
@@ -74,11 +74,8 @@ class _Attempt:
         found = elastic.original(outcome.point)
         hessian = self.program.hessian(found.y, found.equality, found.inequality)
         sizes = Sizes.at(found, hessian, self.start.extent, self.start.floor)
-        active = self.program.exists & (
-            found.inequality * sizes.rows / sizes.force.unsqueeze(-1)
-            > relative_to(found.slack, sizes.rows * sizes.length.unsqueeze(-1))
-        )
-        polished, solved = solve_active_set(
+        active = likely_active(found, sizes, self.program.exists)
+        polished, solved, _ = solve_active_set(
             self.program,
             found,
             active,

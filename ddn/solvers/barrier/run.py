@@ -167,7 +167,7 @@ class _Run:
         if not self.limits.barrier and bool(trying.any()):
             index = trying.nonzero().squeeze(-1)
             program, point = self.program.select(index), self.point.select(index)
-            polished, found = solve_active_set(
+            polished, found, _ = solve_active_set(
                 program,
                 point,
                 active_rows(point, predictor.select(index), program.exists),
