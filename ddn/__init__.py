@@ -5,6 +5,7 @@ from ddn.certificate import Certificate
 from ddn.constraints import symmetric
 from ddn.gradient import ImplicitGradient, UnconstrainedGradient
 from ddn.node import DeclarativeNode
+from ddn.quadratic import QuadraticData
 from ddn.solution import Solution, Status
 from ddn.unrolled import OneStepGradient, UnrolledGradient
 
@@ -13,6 +14,7 @@ __all__ = [
     "DeclarativeNode",
     "ImplicitGradient",
     "OneStepGradient",
+    "QuadraticData",
     "Solution",
     "Status",
     "UnconstrainedGradient",

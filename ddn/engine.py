@@ -20,7 +20,7 @@ from ddn.solvers.base import Solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.verification import VerifiedSolution, solve_verified
 
-__all__ = ["ImplicitEngine"]
+__all__ = ["ImplicitEngine", "failure_message", "same_memory"]
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class ImplicitEngine:
         point = (y, multipliers, active, *operands)
         if self._last:
             last = self._last[0]
-            if last.batch == batch and _same_memory(last.point, point):
+            if last.batch == batch and same_memory(last.point, point):
                 return last
         kept = tuple(tensor.detach() for tensor in point)
         system = self._system(batch, kept, differentiated)
@@ -250,7 +250,7 @@ class ImplicitEngine:
             if (
                 system.batch_shape == batch
                 and set(differentiated) <= set(system.differentiated)
-                and _same_memory(same, point)
+                and same_memory(same, point)
             ):
                 return system
         y, multipliers, active, *operands = point
@@ -295,7 +295,8 @@ def failure_message(problem: Problem, solver: Solver, status: Tensor) -> str:
     )
 
 
-def _same_memory(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+def same_memory(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Whether these are views of the same numbers, which have not been modified since."""
     return all(
         not a.is_inference()  # these do not track whether they change
         and not b.is_inference()

@@ -20,6 +20,7 @@ from ddn.kkt.automatic import Automatic
 from ddn.kkt.system import KKTSolver, require_linear_solver
 from ddn.kkt.unconstrained import Unconstrained
 from ddn.problem import Problem
+from ddn.quadratic.engine import QuadraticEngine
 from ddn.solution import SolvedProblem
 from ddn.solvers.base import Solver
 
@@ -88,10 +89,15 @@ class ImplicitGradient:
             raise ValueError(f"smoothing is a number κ ≥ 0, but was given {self.smoothing!r}.")
         require_linear_solver(self.linear_solver)
 
-    def engine(self, problem: Problem, solver: Solver, on_failure: str) -> ImplicitEngine:
+    def engine(
+        self, problem: Problem, solver: Solver, on_failure: str
+    ) -> ImplicitEngine | QuadraticEngine:
         """What solves the problem and its KKT systems."""
         smoothing = self.smoothing if problem.has_inequality else 0.0
-        return ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+        engine = ImplicitEngine(problem, solver, self.linear_solver, on_failure, smoothing)
+        if problem.is_quadratic and not smoothing and isinstance(self.linear_solver, Automatic):
+            return QuadraticEngine(engine)
+        return engine
 
     def solve(
         self, problem: Problem, solver: Solver, operands: Sequence[Tensor], on_failure: str

@@ -23,9 +23,11 @@ from ddn.gradient import Gradient, ImplicitGradient, require_gradient
 from ddn.kkt.automatic import Automatic
 from ddn.nested import guard_inner_gradients, refuse_to_be_minimized_over
 from ddn.node_functions import NodeFunctions, guard_parameters
+from ddn.quadratic.agreement import require_agreement
 from ddn.registry import identify
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
+from ddn.solvers.automatic import AutomaticQuadratic
 from ddn.solvers.base import GivenPoint, NodeSolve, Solver, require_solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
@@ -62,6 +64,10 @@ class DeclarativeNode(nn.Module):
     * ``bounds(*inputs)``: a pair (l, b) of lower and upper bounds, each None or something that broadcasts
       to the solution block (with several blocks, a tuple with one entry per block); ±∞ is no bound.
     * ``starting_point(*inputs)``: where the solver starts.
+    * ``quadratic_program(*inputs)``: the same problem as matrices, a :class:`ddn.QuadraticData`, if it is a
+      quadratic program; batched like ``solve``, without its batch dimensions expanded. Solvers for quadratic
+      programs use it, and derivatives need no automatic differentiation of the objective. That it
+      agrees with the other functions is checked on the first call.
     * ``solve(*inputs)``: ``(*batch, *core)`` each, all inputs with the whole batch shape; returns the
       solution block, or a tuple of them. Runs without gradient.
     * ``vjp(inputs, y, grad_y)``: closed form of the derivative, v ↦ (∂y/∂x)ᵀ v, in differentiable torch
@@ -109,6 +115,7 @@ class DeclarativeNode(nn.Module):
     bounds: ClassVar[Callable[..., Any] | None] = None
     starting_point: ClassVar[Callable[..., Any] | None] = None
     iteration: ClassVar[Callable[..., Any] | None] = None
+    quadratic_program: ClassVar[Callable[..., Any] | None] = None
     solve: ClassVar[Callable[..., Any] | None] = None
     solve_and_save: ClassVar[Callable[..., Any] | None] = None
     vjp: ClassVar[Callable[..., Any] | None] = None
@@ -278,6 +285,8 @@ class DeclarativeNode(nn.Module):
         has_own = self.solve is not None or self.solve_and_save is not None
         if has_own:
             return NodeSolve()
+        if self.quadratic_program is not None:
+            return AutomaticQuadratic()
         inequalities = self.inequality is not None or self.bounds is not None
         return InteriorPoint() if inequalities else Newton()
 
@@ -290,10 +299,19 @@ class DeclarativeNode(nn.Module):
     def _solve(self, bound: Bound, solver: Solver) -> SolvedProblem:
         refuse_to_be_minimized_over(self, bound.operands)
         guard_inner_gradients(bound.problem, bound.operands)
-        if is_differentiated():
+        if bound.problem.is_quadratic:
+            self._look_through_once(bound)
+        elif is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
         gradient = self.gradient or ImplicitGradient()
         return gradient.solve(bound.problem, solver, bound.operands, self.on_failure)
+
+    def _look_through_once(self, bound: Bound) -> None:
+        """Matrices are worth their speed: they are compared with the functions once, not on every call."""
+        if not self._looked_through:
+            guard_undeclared(bound.problem, bound.operands)
+            require_agreement(bound.problem, bound.operands)
+            self._looked_through = True
 
     def _closed_form(self, bound: Bound, solver: Solver) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,10 +27,15 @@ from ddn.generic import generic_signs, generic_vector
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem
 
-if TYPE_CHECKING:
-    from ddn.kkt.system import KKTSystem
-
-__all__ = ["Optimality", "Scales", "acceptable_residual", "largest", "relative_to", "scale_at_zero"]
+__all__ = [
+    "Conditions",
+    "Optimality",
+    "Scales",
+    "acceptable_residual",
+    "largest",
+    "relative_to",
+    "scale_at_zero",
+]
 
 # Row norms of a Jacobian of more entries are estimated, by so many products.
 _MAX_ENTRIES = 2**22
@@ -77,9 +82,9 @@ class Scales:
         gradient = problem.gradient(y, operands)
         start = problem.starting_point(operands)
         floor = torch.finfo(y.dtype).eps ** 0.125 * scale_at_zero(problem, y, start, operands)
-        terms = torch.maximum(largest(gradient), floor)
         constraint = problem.constraints(y, operands)
         if not problem.has_inequality:
+            terms = torch.maximum(largest(gradient), floor)
             empty = y.new_zeros(*y.shape[:-1], 0)
             return cls(gradient, largest(y), terms, terms, empty, constraint)
         q = problem.num_inequalities(y, operands)
@@ -87,15 +92,51 @@ class Scales:
         active = torch.ones_like(constraint[..., constraint.shape[-1] - q :], dtype=torch.bool)
         direction = (generic_signs(y), nothing)
         product, _ = Lagrangian(problem).kkt_product(y, nothing, active, operands, direction)
-        curvature = largest(product)
         row_norms = _row_norms(problem, y, operands, q)
+        return cls.of(
+            gradient,
+            y,
+            start,
+            floor,
+            largest(product),
+            row_norms,
+            constraint,
+            problem.num_bound_rows,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        gradient: Tensor,
+        y: Tensor,
+        start: Tensor,
+        floor: Tensor,
+        curvature: Tensor,
+        row_norms: Tensor,
+        constraint: Tensor,
+        num_bounds: int,
+    ) -> Scales:
+        """From what is known at y, where there are inequalities.
+
+        Args:
+            gradient: ∇f, ``(*batch, m)``.
+            y: ``(*batch, m)``.
+            start: where solvers start, ``(*batch, m)``.
+            floor: a gradient below which nothing counts, ``(*batch,)``.
+            curvature: size of H e for a vector e of unit entries, ``(*batch,)``.
+            row_norms: see the attribute.
+            constraint: likewise.
+            num_bounds: likewise.
+        """
+        force, size = largest(gradient), largest(y)
         # Where curvature sets a length (∇f is as large as H times it) that of y = 0 is known, too.
-        natural = torch.where(curvature > 0, largest(gradient) / curvature, 0)
-        extent = torch.maximum(largest(y), largest(start))
-        length = torch.maximum(largest(y), torch.minimum(natural, extent))
+        natural = torch.where(curvature > 0, force / curvature, 0)
+        extent = torch.maximum(size, largest(start))
+        length = torch.maximum(size, torch.minimum(natural, extent))
         length = torch.where(length > 0, length, extent)
-        forces = torch.maximum(largest(gradient), curvature * length)
-        return cls(gradient, length, terms, forces, row_norms, constraint, problem.num_bound_rows)
+        forces = torch.maximum(force, curvature * length)
+        terms = torch.maximum(force, floor)
+        return cls(gradient, length, terms, forces, row_norms, constraint, num_bounds)
 
     def relative_slack(self) -> Tensor:
         """max(−g_i, 0) on its scale, ``(*batch, q)``."""
@@ -125,6 +166,25 @@ class Scales:
         return self.row_norms * self.length.unsqueeze(-1)
 
 
+class Conditions(Protocol):
+    """The optimality conditions at a point (y, μ), all inequalities included."""
+
+    @property
+    def y(self) -> Tensor:
+        """``(*batch, m)``."""
+
+    @property
+    def multipliers(self) -> Tensor:
+        """μ, ``(*batch, p + q)``."""
+
+    @property
+    def stationarity(self) -> Tensor:
+        """∇_y L, ``(*batch, m)``."""
+
+    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """H u + Jᵀs and J u."""
+
+
 @dataclass(frozen=True)
 class Optimality:
     """Residuals of the optimality conditions, ``(*batch,)`` each, and the active set.
@@ -148,12 +208,12 @@ class Optimality:
     terms: tuple[Tensor, Tensor]
 
     @classmethod
-    def at(cls, system: KKTSystem, scales: Scales) -> Optimality:
-        """Measure at the point (y, μ) of a KKT system with all inequalities."""
+    def at(cls, system: Conditions, scales: Scales) -> Optimality:
+        """Measure at the point (y, μ) of a system with all inequalities."""
         y, multipliers = system.y, system.multipliers
         q = scales.row_norms.shape[-1]
         p = multipliers.shape[-1] - q
-        stationarity = system.linearized.values[0]
+        stationarity = system.stationarity
         curvature, tangent = system.repeated_product(
             y * generic_vector(y), torch.zeros_like(multipliers)
         )

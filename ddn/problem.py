@@ -23,6 +23,7 @@ from ddn.captured import MethodCaller, PlainAttributes, captured_tensors, is_sam
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import DeclarativeNodeError, SignatureError, explain_failure
 from ddn.functional import gradient, reverse
+from ddn.quadratic.data import QuadraticData
 from ddn.starting_point import generic_point, stated_point
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Problem:
     def has_residual(self) -> bool:
         """Whether the objective is ½‖r‖² of a residual r that the node states."""
         return self.node.residual is not None
+
+    @property
+    def is_quadratic(self) -> bool:
+        """Whether the node states the matrices of a quadratic program."""
+        return self.node.quadratic_program is not None
 
     @property
     def has_inequality(self) -> bool:
@@ -195,6 +201,16 @@ class Problem:
         batch, m = self.batch_shape(operands), self.num_variables
         pair = self.vectorize(single, (), (), operands).expand(*batch, 2, m)
         return pair[..., 0, :], pair[..., 1, :]
+
+    def quadratic_program(self, operands: Sequence[Tensor]) -> QuadraticData:
+        """The matrices of the problems, for operands with one batch dimension or none."""
+        data = self.call("quadratic_program", operands)
+        if not isinstance(data, QuadraticData):
+            raise SignatureError(
+                f"{type(self.node).__name__}.quadratic_program must return ddn.QuadraticData(Q, q, ...), but "
+                f"returned {type(data).__name__}."
+            )
+        return data
 
     def constraint_asymmetry(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor | None:
         """Relative asymmetry of constraints marked symmetric, ``(*batch,)``; None without any."""

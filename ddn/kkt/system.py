@@ -112,6 +112,11 @@ class KKTSystem:
         return self.num_constraints - self.num_bound_rows
 
     @property
+    def stationarity(self) -> Tensor:
+        """∇_y L, ``(*batch, m)``."""
+        return self.linearized.values[0]
+
+    @property
     def name(self) -> str:
         """Of the node, for messages."""
         return type(self.lagrangian.problem.node).__name__

@@ -4,6 +4,7 @@ from ddn.nodes.entropy import EntropicSimplexProjection, project_simplex_entropi
 from ddn.nodes.least_squares import LeastSquares, solve_least_squares
 from ddn.nodes.linear_system import LinearSystem, solve_linear_system
 from ddn.nodes.procrustes import OrthogonalProcrustes, orthogonal_procrustes
+from ddn.nodes.quadratic_program import QuadraticProgram, solve_quadratic_program
 from ddn.nodes.sphere import SphereProjection, project_sphere
 
 __all__ = [
@@ -11,10 +12,12 @@ __all__ = [
     "LeastSquares",
     "LinearSystem",
     "OrthogonalProcrustes",
+    "QuadraticProgram",
     "SphereProjection",
     "orthogonal_procrustes",
     "project_simplex_entropic",
     "project_sphere",
     "solve_least_squares",
     "solve_linear_system",
+    "solve_quadratic_program",
 ]

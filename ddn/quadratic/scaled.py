@@ -1,0 +1,126 @@
+"""A quadratic program in units of its own data, for solvers whose tolerances are absolute.
+
+With y = σ ŷ and f = φ f̂, rows of unit length, and
+
+    σ = max(|b_i|/‖A_i‖, |h_i|/‖G_i‖, |l_i|, |u_i|, ‖q‖/‖Q‖),        φ = max(‖Q‖ σ², ‖q‖ σ),
+
+every number of the scaled program is at most about 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ddn.optimality import largest
+from ddn.quadratic.data import QuadraticData
+
+__all__ = ["ScaledProgram"]
+
+
+@dataclass(frozen=True)
+class ScaledProgram:
+    """Scaled data on CPU in float64, and the way back.
+
+    Attributes:
+        data: of the scaled program, one batch dimension or none.
+        length: σ, ``(batch,)``.
+        objective: φ, ``(batch,)``.
+        norms: lengths of the rows of A and G, ``(batch, p + k)`` or shared.
+        finite: where there is no NaN, and infinity only where that is no constraint, ``(batch,)``.
+        size: number of problems.
+    """
+
+    data: QuadraticData
+    length: Tensor
+    objective: Tensor
+    norms: Tensor
+    finite: Tensor
+    size: int
+
+    @classmethod
+    def of(cls, data: QuadraticData, size: int) -> ScaledProgram:
+        """Scale."""
+        data = data.map(lambda value: value.detach().cpu().double())
+        finite = _usable(data).expand(size)
+        rows = data.rows
+        norms = torch.linalg.vector_norm(rows, dim=-1)
+        norms = torch.where(norms > 0, norms, 1)
+        right = data.right / norms
+        hessian, linear = largest(data.symmetric.flatten(-2)), largest(data.q)
+        lengths = [torch.where(hessian > 0, linear / hessian, 0), _finite_size(right)]
+        if data.has_bounds:
+            lengths += [_finite_size(bound) for bound in data.bounds]
+        length = torch.stack([part.expand(size) for part in lengths]).amax(0)
+        length = torch.where(length.isfinite() & (length > 0), length, 1)
+        objective = torch.maximum(hessian * length.square(), linear * length)
+        objective = torch.where(objective.isfinite() & (objective > 0), objective, 1)
+        column = length.unsqueeze(-1)
+        p = data.num_equalities
+        scaled_rows, scaled_right = rows / norms.unsqueeze(-1), right / column
+        scaled = QuadraticData(
+            data.symmetric * (length.square() / objective)[:, None, None],
+            data.q * (length / objective).unsqueeze(-1),
+            scaled_rows[..., :p, :],
+            scaled_right[..., :p],
+            scaled_rows[..., p:, :],
+            scaled_right[..., p:],
+        )
+        if data.has_bounds:
+            lower, upper = (bound / column for bound in data.bounds)
+            scaled = replace(scaled, lower=lower, upper=upper)
+        # The rows are at hand as one matrix.
+        scaled.__dict__.update(symmetric=scaled.Q, rows=scaled_rows, right=scaled_right)
+        return cls(scaled, length, objective, norms, finite, size)
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper sides of l ≤ y ≤ u (if there are bounds), then of the rows, ``(batch, ...)``."""
+        data, p = self.data, self.data.num_equalities
+        upper = data.right.expand(self.size, -1)
+        lower = torch.cat([upper[:, :p], torch.full_like(upper[:, p:], -torch.inf)], -1)
+        if not data.has_bounds:
+            return lower, upper
+        bounds = [bound.expand(self.size, -1) for bound in data.bounds]
+        return torch.cat([bounds[0], lower], -1), torch.cat([bounds[1], upper], -1)
+
+    def two_sided(self, multipliers: Tensor) -> Tensor:
+        """From μ of the original program to one multiplier for each pair of sides."""
+        scale = (self.length / self.objective).unsqueeze(-1)
+        r = self.data.rows.shape[-2]
+        rows = multipliers[:, :r] * self.norms * scale
+        if not self.data.has_bounds:
+            return rows
+        lower, upper = multipliers[:, r:].unflatten(-1, (2, -1)).unbind(-2)
+        return torch.cat([(upper - lower) * scale, rows], -1)
+
+    def restored(self, y: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
+        """y and μ of the original program, from ŷ and one multiplier for each pair of sides."""
+        scale = (self.objective / self.length).unsqueeze(-1)
+        n, r = y.shape[-1], self.data.rows.shape[-2]
+        rows = multipliers[:, multipliers.shape[-1] - r :] * scale / self.norms
+        y = y * self.length.unsqueeze(-1)
+        if not self.data.has_bounds:
+            return y, rows
+        sides = multipliers[:, :n] * scale
+        return y, torch.cat([rows, (-sides).clamp_min(0), sides.clamp_min(0)], -1)
+
+
+def _finite_size(value: Tensor) -> Tensor:
+    return largest(torch.where(value.isfinite(), value, 0))
+
+
+def _usable(data: QuadraticData) -> Tensor:
+    """Where there is no NaN, and infinity only in h, l and u, on the side where it is no constraint."""
+    parts = data.parts()
+    result = torch.ones((), dtype=torch.bool)
+    for name, value in parts.items():
+        good = value.isfinite()
+        if name in ("h", "upper"):
+            good = good | (value == torch.inf)
+        elif name == "lower":
+            good = good | (value == -torch.inf)
+        dims = (-2, -1) if name in ("Q", "A", "G") else (-1,)
+        result = result & good.all(dims[0]).all(-1) if len(dims) == 2 else result & good.all(-1)
+    return result
