@@ -23,10 +23,11 @@ from ddn.failure import apply_policy
 from ddn.forward_mode import own_memory
 from ddn.functional import is_last_backward
 from ddn.lagrangian import Lagrangian
-from ddn.optimality import Optimality, acceptable_residual
+from ddn.optimality import acceptable_residual
 from ddn.problem import Problem
 from ddn.quadratic.active_set import ActiveSetSystem
 from ddn.quadratic.data import QuadraticData, times
+from ddn.quadratic.finish import made_exact
 from ddn.quadratic.point import QuadraticPoint, generic_start
 from ddn.solution import Status
 
@@ -82,7 +83,7 @@ class QuadraticEngine:
                 return self.general.solve(operands)
             y = result.y.reshape(batch.numel(), -1)
             found = QuadraticPoint.of(stated.data, y, result.multipliers.reshape(len(y), -1))
-            point, optimality, system = _exact(found, self._start(operands, y))
+            point, optimality, system = made_exact(found, self._start(operands, y))
             residuals = optimality.residuals
             solved = (residuals <= acceptable_residual(y.dtype)).all(0)
             finite = residuals.isfinite().all(0) & point.y.isfinite().all(-1)
@@ -180,23 +181,6 @@ class QuadraticEngine:
 
 def _detached(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(tensor.detach() for tensor in tensors)
-
-
-def _exact(
-    found: QuadraticPoint, start: Tensor
-) -> tuple[QuadraticPoint, Optimality, ActiveSetSystem | None]:
-    """A solution made exact, how good it is, and the system of its active set, if it is known."""
-    point, system, active = found.polished()
-    optimality = point.optimality(start)
-    good = (optimality.residuals <= torch.finfo(point.y.dtype).eps ** (2 / 3)).all(0)
-    if not bool(good.all()):
-        # What was found may be better than what was made of it, if the active set is not clear.
-        before = found.optimality(start).residuals.nan_to_num(torch.inf).amax(0)
-        good = good | (optimality.residuals.nan_to_num(torch.inf).amax(0) <= before)
-        point = point.where(good, found)
-        optimality = point.optimality(start)
-    same = bool((optimality.active == active).all())
-    return point, optimality, system if same else None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ __all__ = ["ScaledProgram"]
 
 @dataclass(frozen=True)
 class ScaledProgram:
-    """Scaled data on CPU in float64, and the way back.
+    """Scaled data, and the way back.
 
     Attributes:
         data: of the scaled program, one batch dimension or none.
@@ -43,7 +43,6 @@ class ScaledProgram:
     @classmethod
     def of(cls, data: QuadraticData, size: int) -> ScaledProgram:
         """Scale."""
-        data = data.map(lambda value: value.detach().cpu().double())
         finite = _usable(data).expand(size)
         rows = data.rows
         norms = torch.linalg.vector_norm(rows, dim=-1)
@@ -95,6 +94,13 @@ class ScaledProgram:
         lower, upper = multipliers[:, r:].unflatten(-1, (2, -1)).unbind(-2)
         return torch.cat([(upper - lower) * scale, rows], -1)
 
+    def one_sided(self, y: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
+        """y and μ of the original program, from ŷ and one multiplier for each row and each bound."""
+        scale = (self.objective / self.length).unsqueeze(-1)
+        r = self.data.rows.shape[-2]
+        rows = multipliers[:, :r] * scale / self.norms
+        return y * self.length.unsqueeze(-1), torch.cat([rows, multipliers[:, r:] * scale], -1)
+
     def restored(self, y: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
         """y and μ of the original program, from ŷ and one multiplier for each pair of sides."""
         scale = (self.objective / self.length).unsqueeze(-1)
@@ -114,13 +120,12 @@ def _finite_size(value: Tensor) -> Tensor:
 def _usable(data: QuadraticData) -> Tensor:
     """Where there is no NaN, and infinity only in h, l and u, on the side where it is no constraint."""
     parts = data.parts()
-    result = torch.ones((), dtype=torch.bool)
+    result = torch.ones((), dtype=torch.bool, device=data.q.device)
     for name, value in parts.items():
         good = value.isfinite()
         if name in ("h", "upper"):
             good = good | (value == torch.inf)
         elif name == "lower":
             good = good | (value == -torch.inf)
-        dims = (-2, -1) if name in ("Q", "A", "G") else (-1,)
-        result = result & good.all(dims[0]).all(-1) if len(dims) == 2 else result & good.all(-1)
+        result = result & (good.flatten(-2) if name in ("Q", "A", "G") else good).all(-1)
     return result

@@ -14,6 +14,7 @@ from ddn.solution import SolverResult, Status, WarmStart
 from ddn.solvers.barrier.iterate import Sizes
 from ddn.solvers.barrier.memory import Limits, Outcome
 from ddn.solvers.barrier.program import NodeProgram, fixed_variables
+from ddn.solvers.barrier.quadratic import solve_quadratic
 from ddn.solvers.barrier.rescue import rescue
 from ddn.solvers.barrier.resume import resume
 from ddn.solvers.barrier.run import iterate
@@ -66,7 +67,39 @@ class InteriorPoint:
         """
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch(operands)
-        y = problem.starting_point(operands).reshape(batch.numel(), problem.num_variables)
+        if problem.is_quadratic and not self.barrier:
+            found = self._solve_quadratic(problem, flat, batch.numel(), warm_start)
+        else:
+            found = self._solve_general(problem, flat, batch.numel(), warm_start)
+        assert found.multipliers is not None
+        return SolverResult(
+            found.y.reshape(*batch, found.y.shape[-1]),
+            found.multipliers.reshape(*batch, found.multipliers.shape[-1]),
+            found.status.reshape(batch),
+            found.iterations.reshape(batch),
+        )
+
+    def _solve_quadratic(
+        self, problem: Problem, flat: list[Tensor], size: int, warm_start: WarmStart | None
+    ) -> SolverResult:
+        """By the matrices of the problem; what they do not solve goes to the general method."""
+        limits = self._limits(flat[0].dtype)
+        found = solve_quadratic(problem, flat, size, limits, warm_start)
+        left = (found.status != Status.CONVERGED).nonzero().squeeze(-1)
+        if len(left):
+            rest = self._solve_general(problem, problem.select(flat, left), len(left), None)
+            assert found.multipliers is not None
+            assert rest.multipliers is not None
+            found.y[left], found.multipliers[left] = rest.y, rest.multipliers
+            found.status[left] = rest.status
+            found.iterations[left] += rest.iterations
+        return found
+
+    def _solve_general(
+        self, problem: Problem, flat: list[Tensor], size: int, warm_start: WarmStart | None
+    ) -> SolverResult:
+        """By automatic differentiation, for operands with one batch dimension or none."""
+        y = problem.starting_point(flat).expand(size, -1).clone()
         bounds = None
         if problem.has_bounds:
             bounds = torch.stack(problem.bounds(flat), -2).expand(len(y), 2, y.shape[-1])
@@ -83,12 +116,7 @@ class InteriorPoint:
             outcome = self._with_bounds(problem, flat, bounds, outcome)
         point = outcome.point
         multipliers = torch.cat([point.equality, point.inequality], -1)
-        return SolverResult(
-            point.y.reshape(*batch, point.y.shape[-1]),
-            multipliers.reshape(*batch, multipliers.shape[-1]),
-            outcome.status.reshape(batch),
-            outcome.iterations.reshape(batch),
-        )
+        return SolverResult(point.y, multipliers, outcome.status, outcome.iterations)
 
     def _run(self, program: NodeProgram, start: Start, warm_start: WarmStart | None) -> Outcome:
         limits = self._limits(start.extent.dtype)

@@ -1,0 +1,69 @@
+"""From a point near the solution of a quadratic program to the solution itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddn.optimality import Optimality
+from ddn.quadratic.active_set import ActiveSetSystem
+from ddn.quadratic.point import QuadraticPoint
+
+__all__ = ["made_exact", "resumed"]
+
+_MAX_ROUNDS = 6
+
+
+def made_exact(
+    found: QuadraticPoint, start: Tensor
+) -> tuple[QuadraticPoint, Optimality, ActiveSetSystem | None]:
+    """A solution made exact, how good it is, and the system of its active set, if it is known.
+
+    Args:
+        found: near the solution.
+        start: where solvers start, ``(batch, n)``.
+    """
+    point, system, active = found.polished()
+    optimality = point.optimality(start)
+    good = _is_exact(optimality)
+    if not bool(good.all()):
+        # What was found may be better than what was made of it, if the active set is not clear.
+        before = found.optimality(start).residuals.nan_to_num(torch.inf).amax(0)
+        good = good | (optimality.residuals.nan_to_num(torch.inf).amax(0) <= before)
+        point = point.where(good, found)
+        optimality = point.optimality(start)
+    same = bool((optimality.active == active).all())
+    return point, optimality, system if same else None
+
+
+def resumed(point: QuadraticPoint, start: Tensor) -> tuple[QuadraticPoint, Tensor, Tensor]:
+    """The solution of a problem that has nearly the active set of the given point.
+
+    Solves on the active set, corrects that by what multipliers and slacks say, and so on: a primal-dual
+    active-set method, which is Newton's method for the optimality conditions written as equations
+    (Hintermüller, Ito and Kunisch 2003). It ends in a round or two where it ends at all.
+
+    Args:
+        point: the solution of a similar problem, as a point of this one.
+        start: where solvers start, ``(batch, n)``.
+
+    Returns:
+        The point, where it is a solution, and the number of rounds, ``(batch,)`` each.
+    """
+    solved = torch.zeros_like(point.y[:, 0], dtype=torch.bool)
+    rounds = torch.zeros_like(solved, dtype=torch.int64)
+    for _ in range(_MAX_ROUNDS):
+        rounds += ~solved
+        better, system, _ = point.polished()
+        point = point.where(solved, better)
+        solved = solved | _is_exact(point.optimality(start)) & system.regular
+        if bool(solved.all()):
+            break
+    return point, solved, rounds
+
+
+def _is_exact(optimality: Optimality) -> Tensor:
+    residuals = optimality.residuals
+    limit = torch.finfo(residuals.dtype).eps ** (2 / 3)
+    exact: Tensor = (residuals <= limit).all(0)
+    return exact
