@@ -81,13 +81,13 @@ class ActiveSetSystem:
 
         Right sides of rows that are not held do not count.
         """
-        if self.free is not None:
-            right_y = torch.where(self.free, right_y, 0)
         right_rows = torch.where(self.kept, right_rows, 0)
         shift = None
         if self.penalty is not None:
             shift = self.penalty.unsqueeze(-1) * right_rows
             right_y = right_y + self._pull_rows(shift)
+        if self.free is not None:
+            right_y = torch.where(self.free, right_y, 0)
         forward = _lower(self.factor, right_y)
         if not right_rows.shape[-1]:
             return _upper(self.factor, forward), right_rows

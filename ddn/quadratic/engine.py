@@ -92,7 +92,7 @@ class QuadraticEngine:
             status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
             status = torch.where(claimed & ~finite, int(Status.NOT_FINITE), status)
             y, multipliers, status = (
-                t.reshape(*batch, *t.shape[1:]) for t in (point.y, point.multipliers, status)
+                t.reshape((*batch, *t.shape[1:])) for t in (point.y, point.multipliers, status)
             )
             y, multipliers = apply_policy(
                 self.on_failure,
@@ -101,7 +101,7 @@ class QuadraticEngine:
                 (y, multipliers),
             )
             active, weakly_active = (
-                t.reshape(*batch, t.shape[-1])
+                t.reshape((*batch, t.shape[-1]))
                 for t in (optimality.active, optimality.weakly_active)
             )
             # What is returned is what is kept: copied here, or it would be on the way out.
@@ -116,7 +116,7 @@ class QuadraticEngine:
             weakly_active,
             status,
             result.iterations,
-            *residuals.reshape(-1, *batch).unbind(0),
+            *residuals.reshape((-1, *batch)).unbind(0),
         )
 
     def _start(self, operands: Sequence[Tensor], y: Tensor) -> Tensor:

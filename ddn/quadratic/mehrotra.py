@@ -58,7 +58,8 @@ class _Rows:
             return times(self.stated.mT, z)
         r = self.stated.shape[-2]
         lower, upper = z[:, r:].unflatten(-1, (2, -1)).unbind(-2)
-        return times(self.stated.mT, z[:, :r]) - lower + upper
+        result: Tensor = times(self.stated.mT, z[:, :r]) - lower + upper
+        return result
 
     def gram(self, weight: Tensor) -> Tensor:
         """Cᵀ diag(w) C."""

@@ -1,10 +1,12 @@
 """A quadratic program in units of its own data, for solvers whose tolerances are absolute.
 
-With y = σ ŷ and f = φ f̂, rows of unit length, and
+With y = σ ŷ, f = φ f̂ and rows of unit length, where
 
-    σ = max(|b_i|/‖A_i‖, |h_i|/‖G_i‖, |l_i|, |u_i|, ‖q‖/‖Q‖),        φ = max(‖Q‖ σ², ‖q‖ σ),
+    σ = max(how far constraints are violated at y = 0, min(‖q‖/‖Q‖, median of how far they hold there)),
+    φ = max(‖Q‖ σ², ‖q‖ σ),
 
-every number of the scaled program is at most about 1.
+the solution and what determines it have size about 1. (Not the largest right side: that may be of a bound
+which stands for none.)
 """
 
 from __future__ import annotations
@@ -49,10 +51,8 @@ class ScaledProgram:
         norms = torch.where(norms > 0, norms, 1)
         right = data.right / norms
         hessian, linear = largest(data.symmetric.flatten(-2)), largest(data.q)
-        lengths = [torch.where(hessian > 0, linear / hessian, 0), _finite_size(right)]
-        if data.has_bounds:
-            lengths += [_finite_size(bound) for bound in data.bounds]
-        length = torch.stack([part.expand(size) for part in lengths]).amax(0)
+        length = _length(data, right, torch.where(hessian > 0, linear / hessian, torch.inf))
+        length = length.expand(size)
         length = torch.where(length.isfinite() & (length > 0), length, 1)
         objective = torch.maximum(hessian * length.square(), linear * length)
         objective = torch.where(objective.isfinite() & (objective > 0), objective, 1)
@@ -113,8 +113,21 @@ class ScaledProgram:
         return y, torch.cat([rows, (-sides).clamp_min(0), sides.clamp_min(0)], -1)
 
 
-def _finite_size(value: Tensor) -> Tensor:
-    return largest(torch.where(value.isfinite(), value, 0))
+def _length(data: QuadraticData, right: Tensor, newton: Tensor) -> Tensor:
+    """σ, from right sides of rows of unit length and from ‖q‖/‖Q‖."""
+    p = data.num_equalities
+    distance = [-right[..., p:]]
+    if data.has_bounds:
+        distance += [data.bounds[0], -data.bounds[1]]
+    batch = torch.broadcast_shapes(newton.shape, *(part.shape[:-1] for part in distance))
+    violation = torch.cat([part.expand(*batch, part.shape[-1]) for part in distance], -1)
+    needed = torch.maximum(largest(right[..., :p]), largest(violation.clamp_min(0)))
+    room = torch.full_like(newton, torch.inf)
+    if violation.shape[-1]:
+        loose = (violation < 0) & violation.isfinite()
+        room = torch.where(loose, -violation, torch.nan).nanmedian(-1).values.nan_to_num(torch.inf)
+    within = torch.minimum(newton, room)
+    return torch.maximum(needed, torch.where(within.isfinite(), within, 0))
 
 
 def _usable(data: QuadraticData) -> Tensor:

@@ -5,10 +5,12 @@ from ddn.solvers.base import NodeSolve, Solver
 from ddn.solvers.daqp import DAQP
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.newton import Newton
+from ddn.solvers.piqp import PIQP
 from ddn.solvers.pymanopt import Pymanopt
 
 __all__ = [
     "DAQP",
+    "PIQP",
     "AutomaticQuadratic",
     "InteriorPoint",
     "Newton",

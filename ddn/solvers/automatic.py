@@ -14,6 +14,7 @@ from ddn.solution import SolverResult, WarmStart
 from ddn.solvers.base import WarmStartedSolver
 from ddn.solvers.daqp import DAQP
 from ddn.solvers.interior_point import InteriorPoint
+from ddn.solvers.piqp import PIQP
 
 __all__ = ["AutomaticQuadratic"]
 
@@ -22,8 +23,9 @@ __all__ = ["AutomaticQuadratic"]
 class AutomaticQuadratic:
     """The default solver of nodes that state the matrices of a quadratic program.
 
-    On CPU, :class:`ddn.solvers.DAQP` for up to ``dense_limit`` variables, if it is installed; otherwise, and
-    on any other device, :class:`ddn.solvers.InteriorPoint`.
+    On CPU, :class:`ddn.solvers.DAQP` for up to ``dense_limit`` variables; for more of them
+    :class:`ddn.solvers.PIQP`, whichever are installed (``pip install "ddn-torch[qp]"``); without them, and on
+    any other device, :class:`ddn.solvers.InteriorPoint`.
 
     Attributes:
         dense_limit: largest number of variables for DAQP.
@@ -39,10 +41,11 @@ class AutomaticQuadratic:
 
     def choice(self, problem: Problem, operands: Sequence[Tensor]) -> WarmStartedSolver:
         """The solver for a problem."""
-        on_cpu = operands[0].device.type == "cpu"
-        if on_cpu and _installed("daqp") and problem.num_variables <= self.dense_limit:
+        if operands[0].device.type != "cpu":
+            return InteriorPoint()
+        if problem.num_variables <= self.dense_limit and _installed("daqp"):
             return DAQP()
-        return InteriorPoint()
+        return PIQP() if _installed("piqp") else InteriorPoint()
 
 
 @cache

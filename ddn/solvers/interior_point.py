@@ -85,7 +85,7 @@ class InteriorPoint:
         """By the matrices of the problem; what they do not solve goes to the general method."""
         limits = self._limits(flat[0].dtype)
         found = solve_quadratic(problem, flat, size, limits, warm_start)
-        left = (found.status != Status.CONVERGED).nonzero().squeeze(-1)
+        left = (found.status == Status.MAX_ITERATIONS).nonzero().squeeze(-1)
         if len(left):
             rest = self._solve_general(problem, problem.select(flat, left), len(left), None)
             assert found.multipliers is not None

@@ -1,7 +1,7 @@
 """Quadratic programs in the interior-point method: steps without automatic differentiation.
 
-Problems that this does not solve (they are infeasible, unbounded, not convex, or too badly conditioned for
-Cholesky factorizations) are left to the general iterations, which tell these cases apart.
+Problems that this does not solve (they are unbounded, not convex, or too badly conditioned for Cholesky
+factorizations) are left to the general iterations, which tell these cases apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddn.problem import Problem
+from ddn.quadratic.feasibility import are_infeasible
 from ddn.quadratic.finish import resumed
 from ddn.quadratic.mehrotra import predictor_corrector
 from ddn.quadratic.point import QuadraticPoint, generic_start
@@ -32,7 +33,9 @@ def solve_quadratic(
     limits: Limits,
     warm_start: WarmStart | None,
 ) -> SolverResult:
-    """Solve what can be solved as a convex quadratic program; the rest has status MAX_ITERATIONS.
+    """Solve what can be solved as a convex quadratic program, or shown to be infeasible.
+
+    The rest has status MAX_ITERATIONS.
 
     Args:
         problem: one that states its matrices.
@@ -74,4 +77,6 @@ def solve_quadratic(
         status[left[accepted]] = int(Status.CONVERGED)
         iterations[left] += count + rounds
         left = left[~accepted]
+    if len(left):
+        status[left[are_infeasible(data.select(left), len(left))]] = int(Status.INFEASIBLE)
     return SolverResult(y, multipliers, status, iterations)

@@ -167,7 +167,7 @@ class _Run:
         if not self.limits.barrier and bool(trying.any()):
             index = trying.nonzero().squeeze(-1)
             program, point = self.program.select(index), self.point.select(index)
-            polished, found, _ = solve_active_set(
+            polished, found, steps = solve_active_set(
                 program,
                 point,
                 active_rows(point, predictor.select(index), program.exists),
@@ -176,6 +176,7 @@ class _Run:
                 memory.floor[index],
                 self.limits.tolerance,
             )
+            self.outcome.iterations[memory.position[index]] += steps
             solved = torch.zeros_like(trying)
             solved[index[found]] = True
             self._record(solved, self.point.put(index, polished))
