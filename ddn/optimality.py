@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,8 +27,12 @@ from ddn.generic import generic_signs, generic_vector
 from ddn.lagrangian import Lagrangian
 from ddn.problem import Problem
 
+if TYPE_CHECKING:
+    from ddn.kkt.system import KKTSystem
+
 __all__ = [
-    "Conditions",
+    "ROUNDING",
+    "WEAK_MARGIN",
     "Optimality",
     "Scales",
     "acceptable_residual",
@@ -42,7 +46,7 @@ _MAX_ENTRIES = 2**22
 _NUM_PROBES = 8
 # Multiplier and slack are told apart down to this many times the accuracy of the solution, or units of
 # rounding.
-_WEAK_MARGIN, _ROUNDING = 10.0, 100.0
+WEAK_MARGIN, ROUNDING = 10.0, 100.0
 
 
 def acceptable_residual(dtype: torch.dtype) -> float:
@@ -93,42 +97,7 @@ class Scales:
         direction = (generic_signs(y), nothing)
         product, _ = Lagrangian(problem).kkt_product(y, nothing, active, operands, direction)
         row_norms = _row_norms(problem, y, operands, q)
-        return cls.of(
-            gradient,
-            y,
-            start,
-            floor,
-            largest(product),
-            row_norms,
-            constraint,
-            problem.num_bound_rows,
-        )
-
-    @classmethod
-    def of(
-        cls,
-        gradient: Tensor,
-        y: Tensor,
-        start: Tensor,
-        floor: Tensor,
-        curvature: Tensor,
-        row_norms: Tensor,
-        constraint: Tensor,
-        num_bounds: int,
-    ) -> Scales:
-        """From what is known at y, where there are inequalities.
-
-        Args:
-            gradient: ∇f, ``(*batch, m)``.
-            y: ``(*batch, m)``.
-            start: where solvers start, ``(*batch, m)``.
-            floor: a gradient below which nothing counts, ``(*batch,)``.
-            curvature: size of H e for a vector e of unit entries, ``(*batch,)``.
-            row_norms: see the attribute.
-            constraint: likewise.
-            num_bounds: likewise.
-        """
-        force, size = largest(gradient), largest(y)
+        curvature, force, size = largest(product), largest(gradient), largest(y)
         # Where curvature sets a length (∇f is as large as H times it) that of y = 0 is known, too.
         natural = torch.where(curvature > 0, force / curvature, 0)
         extent = torch.maximum(size, largest(start))
@@ -136,7 +105,7 @@ class Scales:
         length = torch.where(length > 0, length, extent)
         forces = torch.maximum(force, curvature * length)
         terms = torch.maximum(force, floor)
-        return cls(gradient, length, terms, forces, row_norms, constraint, num_bounds)
+        return cls(gradient, length, terms, forces, row_norms, constraint, problem.num_bound_rows)
 
     def relative_slack(self) -> Tensor:
         """max(−g_i, 0) on its scale, ``(*batch, q)``."""
@@ -155,7 +124,7 @@ class Scales:
         slack, m = -self._inequality(), y.shape[-1]
         if not self.num_bounds:
             return torch.ones_like(slack, dtype=torch.bool)
-        own = torch.cat([y, y], -1).abs() * _ROUNDING * torch.finfo(y.dtype).eps
+        own = torch.cat([y, y], -1).abs() * ROUNDING * torch.finfo(y.dtype).eps
         stated = torch.ones_like(slack[..., : slack.shape[-1] - 2 * m], dtype=torch.bool)
         return torch.cat([stated, slack[..., slack.shape[-1] - 2 * m :] <= own], -1)
 
@@ -164,25 +133,6 @@ class Scales:
 
     def _row_length(self) -> Tensor:
         return self.row_norms * self.length.unsqueeze(-1)
-
-
-class Conditions(Protocol):
-    """The optimality conditions at a point (y, μ), all inequalities included."""
-
-    @property
-    def y(self) -> Tensor:
-        """``(*batch, m)``."""
-
-    @property
-    def multipliers(self) -> Tensor:
-        """μ, ``(*batch, p + q)``."""
-
-    @property
-    def stationarity(self) -> Tensor:
-        """∇_y L, ``(*batch, m)``."""
-
-    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """H u + Jᵀs and J u."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +158,8 @@ class Optimality:
     terms: tuple[Tensor, Tensor]
 
     @classmethod
-    def at(cls, system: Conditions, scales: Scales) -> Optimality:
-        """Measure at the point (y, μ) of a system with all inequalities."""
+    def at(cls, system: KKTSystem, scales: Scales) -> Optimality:
+        """Measure at the point (y, μ) of a KKT system with all inequalities."""
         y, multipliers = system.y, system.multipliers
         q = scales.row_norms.shape[-1]
         p = multipliers.shape[-1] - q
@@ -228,13 +178,13 @@ class Optimality:
         # A point that is far from any solution says nothing about kinks.
         accuracy = largest(torch.cat([complementarity, violation], -1))
         accuracy = torch.where(accuracy <= acceptable_residual(y.dtype), accuracy, 0)
-        resolved = (_WEAK_MARGIN * accuracy).unsqueeze(-1)
+        resolved = (WEAK_MARGIN * accuracy).unsqueeze(-1)
         eps = torch.finfo(y.dtype).eps
         both = torch.maximum(nu.abs(), slack)
         # Above the accuracy of the solution the larger one decides, however small: variables may be of
         # very different sizes. That a kink is near is worth saying all the same.
         undecided = both <= resolved
-        undecided = undecided | (both <= _ROUNDING * eps) & scales.touches(y)
+        undecided = undecided | (both <= ROUNDING * eps) & scales.touches(y)
         weakly_active = both <= resolved.clamp_min(eps**0.5)
         return cls(
             relative_to(largest(stationarity), terms),

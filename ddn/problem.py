@@ -11,6 +11,7 @@ it is never active.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class Problem:
         self.output_shapes = tuple(output_shapes)
         self.num_inputs = len(core_ranks) - len(captured)
         self.attributes = PlainAttributes.of(node)
+        self._matrices: tuple[tuple[Tensor, ...], QuadraticData] | None = None
         self._captured = tuple(f"node.{name}" for name in captured)
         self._sizes = [shape.numel() for shape in self.output_shapes]
 
@@ -202,15 +204,29 @@ class Problem:
         pair = self.vectorize(single, (), (), operands).expand(*batch, 2, m)
         return pair[..., 0, :], pair[..., 1, :]
 
-    def quadratic_program(self, operands: Sequence[Tensor]) -> QuadraticData:
-        """The matrices of the problems, for operands with one batch dimension or none."""
-        data = self.call("quadratic_program", operands)
+    def quadratic_program(self, flat: Sequence[Tensor]) -> QuadraticData:
+        """The matrices of the problems, for operands that :meth:`flatten_batch` has prepared."""
+        data = self.call("quadratic_program", flat)
         if not isinstance(data, QuadraticData):
             raise SignatureError(
                 f"{type(self.node).__name__}.quadratic_program must return ddn.QuadraticData(Q, q, ...), but "
                 f"returned {type(data).__name__}."
             )
         return data
+
+    def matrices(self, operands: Sequence[Tensor]) -> QuadraticData:
+        """The same for operands ``(*batch, *core)``; the last ones are remembered."""
+        if self._matrices is not None:
+            known, data = self._matrices
+            if len(known) == len(operands) and all(map(operator.is_, known, operands)):
+                return data
+        data = self.quadratic_program(self.flatten_batch(operands))
+        self.remember(operands, data)
+        return data
+
+    def remember(self, operands: Sequence[Tensor], data: QuadraticData) -> None:
+        """Keep matrices for :meth:`matrices`, for as long as the problem is solved."""
+        self._matrices = (tuple(operands), data)
 
     def constraint_asymmetry(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor | None:
         """Relative asymmetry of constraints marked symmetric, ``(*batch,)``; None without any."""

@@ -81,19 +81,18 @@ class ActiveSetSystem:
 
         Right sides of rows that are not held do not count.
         """
-        right_rows = torch.where(self.kept, right_rows, 0)
+        right_rows = _masked(right_rows, self.kept)
         shift = None
         if self.penalty is not None:
             shift = self.penalty.unsqueeze(-1) * right_rows
             right_y = right_y + self._pull_rows(shift)
         if self.free is not None:
-            right_y = torch.where(self.free, right_y, 0)
+            right_y = right_y * self.free
         forward = _lower(self.factor, right_y)
         if not right_rows.shape[-1]:
             return _upper(self.factor, forward), right_rows
-        excess = torch.where(self.kept, times(self.half.mT, forward) - right_rows, 0)
+        excess = _masked(times(self.half.mT, forward) - right_rows, self.kept)
         s = torch.cholesky_solve(excess.unsqueeze(-1), self.schur).squeeze(-1)
-        s = torch.where(self.kept, s, 0)
         u = _upper(self.factor, forward - times(self.half, s))
         return u, s if shift is None else s + shift
 
@@ -122,7 +121,7 @@ class ActiveSetSystem:
         error = relative_to(largest(rest_y), size)
         if not s.shape[-1]:
             return error
-        scale = torch.maximum(largest(right_rows), largest(u) * largest(self.row_norms))
+        scale = torch.maximum(largest(right_rows), largest(u) * largest(self.data.row_norms))
         return torch.maximum(error, relative_to(largest(rest_rows), scale))
 
     def residual(
@@ -131,17 +130,16 @@ class ActiveSetSystem:
         """What (u, s) leave of a right side, in free variables and rows that are held."""
         rest_y = right_y - times(self.data.symmetric, u) - self._pull_rows(s)
         if self.free is not None:
-            rest_y = torch.where(self.free, rest_y, 0)
-        return rest_y, torch.where(self.kept, right_rows - times(self.data.rows, u), 0)
-
-    @property
-    def row_norms(self) -> Tensor:
-        """Of A and G, ``(batch, p + k)`` or shared."""
-        norms: Tensor = torch.linalg.vector_norm(self.data.rows, dim=-1)
-        return norms
+            rest_y = rest_y * self.free
+        return rest_y, _masked(right_rows - times(self.data.rows, u), self.kept)
 
     def _pull_rows(self, s: Tensor) -> Tensor:
         return times(self.data.rows.mT, s)
+
+
+def _masked(value: Tensor, mask: Tensor) -> Tensor:
+    """Zero where the mask is false, whatever stands there."""
+    return value.masked_fill(~mask, 0)
 
 
 def _augmented(matrix: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

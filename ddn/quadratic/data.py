@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["QuadraticData", "times"]
+__all__ = ["QuadraticData", "nonzero", "times"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ class QuadraticData:
         return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in present], -2)
 
     @cached_property
+    def row_norms(self) -> Tensor:
+        """Lengths of the rows of A and G, ``(*batch, p + k)``."""
+        norms: Tensor = torch.linalg.vector_norm(self.rows, dim=-1)
+        return norms
+
+    @cached_property
+    def curvature(self) -> Tensor:
+        """Largest entry of Q, ``(*batch,)``."""
+        return self.symmetric.flatten(-2).abs().amax(-1)
+
+    @cached_property
     def right(self) -> Tensor:
         """b above h, ``(*batch, p + k)``."""
         present = [part for part in (self.b, self.h) if part is not None]
@@ -128,4 +139,10 @@ def times(matrix: Tensor, vector: Tensor) -> Tensor:
     """M v for ``(*batch, r, n)`` and ``(*batch, n)``; a shared matrix meets all vectors at once."""
     if matrix.ndim == 2:
         return vector @ matrix.mT
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+    # A row times the transposed matrix: faster than a matrix times a column, in batches of small ones.
+    return (vector.unsqueeze(-2) @ matrix.mT).squeeze(-2)
+
+
+def nonzero(size: Tensor) -> Tensor:
+    """Sizes to divide by: 1 in place of 0."""
+    return size.masked_fill(size == 0, 1)

@@ -77,6 +77,7 @@ class QuadraticEngine:
         problem, solver = self.problem, self.general.solver
         batch = problem.batch_shape(operands)
         stated = _Stated.at(problem, operands, self.differentiated)
+        problem.remember(operands, stated.data)
         with torch.no_grad():
             result = solver.solve(problem, operands)
             if result.multipliers is None:

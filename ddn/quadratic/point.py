@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ddn.generic import generic_signs, generic_vector
-from ddn.optimality import Optimality, Scales, largest, relative_to
+from ddn.generic import generic_vector
+from ddn.optimality import ROUNDING, WEAK_MARGIN, Optimality, acceptable_residual, largest
 from ddn.quadratic.active_set import ActiveSetSystem
-from ddn.quadratic.data import QuadraticData, times
+from ddn.quadratic.data import QuadraticData, nonzero, times
 
-__all__ = ["QuadraticPoint"]
+__all__ = ["QuadraticPoint", "generic_start"]
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,13 @@ class QuadraticPoint:
     @property
     def stationarity(self) -> Tensor:
         """∇_y L, ``(batch, n)``."""
-        result = self.gradient + times(self.data.rows.mT, self.rows)
-        if self.lower is None or self.upper is None:
-            return result
-        return result - self.lower + self.upper
-
-    def repeated_product(self, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Q u and J u, bound rows included; s is zero wherever this is asked for."""
-        second = times(self.data.rows, u)
-        if self.lower is not None:
-            lower, upper = self.data.bounds
-            below, above = (torch.where(bound.isfinite(), u, 0) for bound in (lower, upper))
-            second = torch.cat([second, -below, above], -1)
-        return times(self.data.symmetric, u), second
+        return self.gradient + self._forces()
 
     def constraints(self) -> Tensor:
         """A y − b, G y − h, l − y, y − u, ``(batch, p + q)``; −1 for what is infinite."""
         value = times(self.data.rows, self.y) - self.data.right
         if self.data.h is not None:
-            value = torch.where(value == -torch.inf, -1, value)
+            value = value.masked_fill(value == -torch.inf, -1)
         if self.lower is None:
             return value
         lower, upper = self.data.bounds
@@ -83,33 +72,85 @@ class QuadraticPoint:
         return torch.cat([value, below, torch.where(upper == torch.inf, -1, self.y - upper)], -1)
 
     def optimality(self, start: Tensor) -> Optimality:
-        """Residuals and active set, as :mod:`ddn.optimality` defines them.
+        """Residuals and active set, relative as in :mod:`ddn.optimality`.
 
         Args:
-            start: where solvers start, ``(batch, n)``.
+            start: where solvers start, ``(batch, n)``: what a length is where y is zero.
         """
-        data, y = self.data, self.y
-        gradient, p = self.gradient, data.num_equalities
+        data, y, p = self.data, self.y, self.data.num_equalities
         eps = torch.finfo(y.dtype).eps
-        floor = torch.zeros_like(y[:, 0])
-        small = largest(y) <= eps**0.25 * largest(start)
+        product = times(data.symmetric, y)
+        gradient, forces = product + data.q, self._forces()
+        terms = torch.stack([gradient, forces, product]).abs().amax((0, -1))
+        size = largest(y)
+        small = size <= eps**0.25 * largest(start)
         if bool(small.any()):
-            initial = largest(times(data.symmetric, start) + data.q).nan_to_num(0, 0, 0)
-            floor = torch.where(small, eps**0.625 * initial, 0)
-        norms = torch.linalg.vector_norm(data.rows, dim=-1)[..., p:]
-        norms = norms.expand(len(y), norms.shape[-1])
-        if self.lower is not None:
-            finite = torch.cat([bound.isfinite().to(y.dtype) for bound in data.bounds], -1)
-            norms = torch.cat([norms, finite.expand(len(y), finite.shape[-1])], -1)
-        constraint = self.constraints()
-        if not norms.shape[-1]:
-            terms = torch.maximum(largest(gradient), floor)
-            scales = Scales(gradient, largest(y), terms, terms, norms, constraint)
-        else:
-            curvature = largest(times(data.symmetric, generic_signs(y)))
-            bounds = 0 if self.lower is None else 2 * y.shape[-1]
-            scales = Scales.of(gradient, y, start, floor, curvature, norms, constraint, bounds)
-        return Optimality.at(self, scales)
+            initial = largest(times(data.symmetric, start) + data.q)
+            floor = eps**0.625 * initial.nan_to_num(0, 0, 0)
+            terms = torch.maximum(terms, torch.where(small, floor, 0))
+        scale = nonzero(terms)
+        stationarity = largest(gradient + forces) / scale
+        value = self.constraints()
+        if not value.shape[-1]:
+            nothing, none = torch.zeros_like(size), value > 0
+            return Optimality(stationarity, nothing, nothing, nothing, none, none, (terms, nothing))
+        # The length of y: where it is zero, how far ∇f would move it, but not beyond the start.
+        natural = torch.minimum(largest(gradient) / nonzero(data.curvature), largest(start))
+        length = torch.maximum(size, natural)
+        length = torch.where(length > 0, length, largest(start)).unsqueeze(-1)
+        norms = self._norms()
+        reach = norms * length
+        equality = largest(
+            value[:, :p] / nonzero(torch.maximum(reach[:, :p], data.right[..., :p].abs()))
+        )
+        if value.shape[-1] == p:
+            nothing, none = torch.zeros_like(size), value[:, p:] > 0
+            return Optimality(stationarity, equality, nothing, nothing, none, none, (terms, length))
+        slack = -value[:, p:] / nonzero(reach[:, p:])
+        violation, slack = (-slack).clamp_min(0), slack.clamp_min(0)
+        signed = self.multipliers[:, p:] * (norms[..., p:] / scale.unsqueeze(-1))
+        nu = signed.abs()
+        complementarity = torch.minimum(nu, slack)
+        worst = torch.stack([complementarity, violation, (-signed).clamp_min(0)]).amax(-1)
+        # A point that is far from any solution says nothing about kinks.
+        accuracy = torch.maximum(worst[0], worst[1])
+        accuracy = accuracy.masked_fill(~(accuracy <= acceptable_residual(y.dtype)), 0)
+        both, resolved = torch.maximum(nu, slack), (WEAK_MARGIN * accuracy).unsqueeze(-1)
+        resolved = resolved.clamp_min(ROUNDING * eps)
+        return Optimality(
+            stationarity,
+            torch.maximum(equality, worst[1]),
+            worst[2],
+            worst[0],
+            (both <= resolved) & self._touches(slack) | (nu >= slack),
+            both <= resolved.clamp_min(eps**0.5),
+            (terms, largest(reach)),
+        )
+
+    def _forces(self) -> Tensor:
+        """Jᵀμ of all rows, ``(batch, n)``."""
+        result = times(self.data.rows.mT, self.rows)
+        if self.lower is None or self.upper is None:
+            return result
+        return result - self.lower + self.upper
+
+    def _norms(self) -> Tensor:
+        """Lengths of all rows, ``(batch, p + q)`` or shared."""
+        norms = self.data.row_norms
+        if self.lower is None:
+            return norms
+        ones = norms.new_ones(2 * self.y.shape[-1]).expand(*norms.shape[:-1], -1)
+        return torch.cat([norms, ones], -1)
+
+    def _touches(self, slack: Tensor) -> Tensor | bool:
+        """Where a bound is reached, beside its own variable, whatever the size of the others."""
+        if self.lower is None:
+            return True
+        y = self.y.abs()
+        bounds = -self.constraints()[:, self.rows.shape[-1] :]
+        own = bounds <= torch.cat([y, y], -1) * (ROUNDING * torch.finfo(y.dtype).eps)
+        stated = own.new_ones(len(own), slack.shape[-1] - own.shape[-1])
+        return torch.cat([stated, own], -1)
 
     def polished(self) -> tuple[QuadraticPoint, ActiveSetSystem, Tensor]:
         """The solution on the active set that multipliers and slacks tell: exact to rounding.
@@ -118,13 +159,13 @@ class QuadraticPoint:
             The point, the system that was solved, and its active set ``(batch, q)``.
         """
         data, p = self.data, self.data.num_equalities
-        force = largest(torch.cat([self.gradient, times(data.rows.mT, self.rows)], -1))
-        length = largest(self.y)
-        force = torch.where(force > 0, force, 1).unsqueeze(-1)
-        length = torch.where(length > 0, length, 1).unsqueeze(-1)
-        norms = torch.linalg.vector_norm(data.rows, dim=-1)[..., p:]
+        pulled = times(data.rows.mT, self.rows)
+        gradient = self.gradient
+        force = nonzero(torch.stack([gradient, pulled]).abs().amax((0, -1))).unsqueeze(-1)
+        length = nonzero(largest(self.y)).unsqueeze(-1)
+        norms = data.row_norms[..., p:]
         slack = (data.right - times(data.rows, self.y))[:, p:]
-        held = self.rows[:, p:] * norms / force > relative_to(slack, norms * length)
+        held = self.rows[:, p:] * (norms / force) > slack / nonzero(norms * length)
         kept = torch.cat([held.new_ones(len(held), p), held], -1)
         y, free, sides = self.y, None, []
         if self.lower is not None and self.upper is not None:
@@ -135,7 +176,7 @@ class QuadraticPoint:
             y = torch.where(below | same, lower, torch.where(above, upper, y))
             free, sides = ~(below | above | same), [below | same, above | same]
         system = ActiveSetSystem.of(data, kept, free)
-        rows = torch.where(kept, self.rows, 0)
+        rows = self.rows.masked_fill(~kept, 0)
         start = QuadraticPoint(data, y, rows)
         u, s = system.solve(-start.stationarity, -start.constraints())
         point = QuadraticPoint(data, y + u, rows + s)
@@ -160,7 +201,12 @@ class QuadraticPoint:
 
 
 def generic_start(like: Tensor) -> Tensor:
-    """The starting point of problems that state none, ``(1, n)``."""
-    n = like.shape[-1]
-    start: Tensor = generic_vector(like) / n**0.5
-    return start.unsqueeze(0)
+    """The starting point of problems that state none, ``(1, n)``; not to be written to."""
+    return _start(like.shape[-1], like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _start(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        start: Tensor = generic_vector(torch.empty(n, dtype=dtype, device=device)) / n**0.5
+        return start.unsqueeze(0)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ddn.optimality import largest
-from ddn.quadratic.data import QuadraticData
+from ddn.quadratic.data import QuadraticData, nonzero
 
 __all__ = ["ScaledProgram"]
 
@@ -46,19 +46,16 @@ class ScaledProgram:
     def of(cls, data: QuadraticData, size: int) -> ScaledProgram:
         """Scale."""
         finite = _usable(data).expand(size)
-        rows = data.rows
-        norms = torch.linalg.vector_norm(rows, dim=-1)
-        norms = torch.where(norms > 0, norms, 1)
+        norms = nonzero(data.row_norms)
         right = data.right / norms
-        hessian, linear = largest(data.symmetric.flatten(-2)), largest(data.q)
-        length = _length(data, right, torch.where(hessian > 0, linear / hessian, torch.inf))
-        length = length.expand(size)
-        length = torch.where(length.isfinite() & (length > 0), length, 1)
-        objective = torch.maximum(hessian * length.square(), linear * length)
-        objective = torch.where(objective.isfinite() & (objective > 0), objective, 1)
+        hessian, linear = data.curvature, largest(data.q)
+        length = nonzero(_length(data, right, linear / nonzero(hessian), hessian > 0).expand(size))
+        objective = nonzero(torch.maximum(hessian * length.square(), linear * length))
+        if not bool(finite.all()):
+            length, objective = length.nan_to_num(1, 1, 1), objective.nan_to_num(1, 1, 1)
         column = length.unsqueeze(-1)
         p = data.num_equalities
-        scaled_rows, scaled_right = rows / norms.unsqueeze(-1), right / column
+        scaled_rows, scaled_right = data.rows / norms.unsqueeze(-1), right / column
         scaled = QuadraticData(
             data.symmetric * (length.square() / objective)[:, None, None],
             data.q * (length / objective).unsqueeze(-1),
@@ -113,8 +110,8 @@ class ScaledProgram:
         return y, torch.cat([rows, (-sides).clamp_min(0), sides.clamp_min(0)], -1)
 
 
-def _length(data: QuadraticData, right: Tensor, newton: Tensor) -> Tensor:
-    """σ, from right sides of rows of unit length and from ‖q‖/‖Q‖."""
+def _length(data: QuadraticData, right: Tensor, newton: Tensor, curved: Tensor) -> Tensor:
+    """σ, from right sides of rows of unit length and from ‖q‖/‖Q‖, where Q is not zero."""
     p = data.num_equalities
     distance = [-right[..., p:]]
     if data.has_bounds:
@@ -122,23 +119,26 @@ def _length(data: QuadraticData, right: Tensor, newton: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(newton.shape, *(part.shape[:-1] for part in distance))
     violation = torch.cat([part.expand(*batch, part.shape[-1]) for part in distance], -1)
     needed = torch.maximum(largest(right[..., :p]), largest(violation.clamp_min(0)))
-    room = torch.full_like(newton, torch.inf)
-    if violation.shape[-1]:
+    if not bool(curved.all()):
         loose = (violation < 0) & violation.isfinite()
-        room = torch.where(loose, -violation, torch.nan).nanmedian(-1).values.nan_to_num(torch.inf)
-    within = torch.minimum(newton, room)
-    return torch.maximum(needed, torch.where(within.isfinite(), within, 0))
+        room = violation.neg().masked_fill(~loose, torch.nan)
+        room = (
+            room.nanmedian(-1).values.nan_to_num(0) if room.shape[-1] else torch.zeros_like(newton)
+        )
+        newton = torch.where(curved, newton, room)
+    return torch.maximum(needed, newton)
 
 
 def _usable(data: QuadraticData) -> Tensor:
-    """Where there is no NaN, and infinity only in h, l and u, on the side where it is no constraint."""
-    parts = data.parts()
-    result = torch.ones((), dtype=torch.bool, device=data.q.device)
-    for name, value in parts.items():
-        good = value.isfinite()
-        if name in ("h", "upper"):
-            good = good | (value == torch.inf)
-        elif name == "lower":
-            good = good | (value == -torch.inf)
-        result = result & (good.flatten(-2) if name in ("Q", "A", "G") else good).all(-1)
+    """Where there is no NaN, and infinity only in h, l and u, ``(batch,)`` or shared."""
+    total = data.symmetric.sum((-2, -1)) + data.q.sum(-1)
+    for matrix, vector in ((data.A, data.b), (data.G, None)):
+        if matrix is not None:
+            total = total + matrix.sum((-2, -1))
+        if vector is not None:
+            total = total + vector.sum(-1)
+    result = total.isfinite()
+    for value in (data.h, data.lower, data.upper):
+        if value is not None:
+            result = result & ~value.isnan().any(-1)
     return result

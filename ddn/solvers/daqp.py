@@ -62,10 +62,8 @@ class DAQP:
     def _prepare(self, program: ScaledProgram, start: np.ndarray | None) -> Single:
         solve, data = import_daqp().solve, program.data
         hessian, linear, rows = data.symmetric.numpy(), data.q.numpy(), data.rows.numpy()
-        lower, upper = program.sides()
-        sense = ((lower == upper) * _EQUALITY).int().numpy()
-        below = lower.clamp(-_INFINITE, _INFINITE).numpy()
-        above = upper.clamp(-_INFINITE, _INFINITE).numpy()
+        below, above = (side.numpy().clip(-_INFINITE, _INFINITE) for side in program.sides())
+        sense = (below == above).astype(np.intc) * _EQUALITY
 
         def single(index: int) -> Answer:
             keywords = {} if start is None else {"dual_start": start[index]}

@@ -53,8 +53,9 @@ def solve_one_by_one(
             "needs: define `quadratic_program`, use ddn.nodes.QuadraticProgram, or another solver."
         )
     batch = problem.batch_shape(operands)
-    flat = problem.flatten_batch(operands)
-    data = problem.quadratic_program(flat).map(lambda value: value.detach().cpu().double())
+    data = problem.matrices(operands)
+    if data.q.dtype != torch.float64 or data.q.device.type != "cpu":
+        data = data.map(lambda value: value.detach().cpu().double())
     program = ScaledProgram.of(data, batch.numel())
     answers = _all(program, prepare(program, _dual_start(program, warm_start)), workers)
     y, multipliers = (
@@ -69,6 +70,7 @@ def solve_one_by_one(
     status, iterations = status.to(like.device), iterations.to(like.device)
     if not bool(solved.all()):
         left = (status != Status.CONVERGED).nonzero().squeeze(-1)
+        flat = problem.flatten_batch(operands)
         other = fallback.solve(problem, problem.select(flat, left))
         assert other.multipliers is not None
         y[left] = other.y.expand(len(left), -1)
