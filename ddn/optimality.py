@@ -39,6 +39,7 @@ __all__ = [
     "largest",
     "relative_to",
     "scale_at_zero",
+    "scale_beside",
 ]
 
 # Row norms of a Jacobian of more entries are estimated, by so many products.
@@ -214,9 +215,14 @@ def scale_at_zero(problem: Problem, y: Tensor, start: Tensor, operands: Sequence
 
     √ε of the gradient at the starting point; zero where y is not small against that point.
     """
+    return scale_beside(y, start, largest(problem.gradient(start, operands)))
+
+
+def scale_beside(y: Tensor, start: Tensor, initial: Tensor) -> Tensor:
+    """The same from the size of the gradient at the starting point, ``(*batch,)``."""
     eps = torch.finfo(y.dtype).eps
-    initial = largest(problem.gradient(start, operands)).nan_to_num(0, 0, 0)
-    return torch.where(largest(y) <= eps**0.25 * largest(start), eps**0.5 * initial, 0)
+    small = largest(y) <= eps**0.25 * largest(start)
+    return torch.where(small, eps**0.5 * initial.nan_to_num(0, 0, 0), 0)
 
 
 def largest(vector: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from ddn.generic import generic_signs
 from ddn.lagrangian import Lagrangian
 from ddn.linear_solve import solve_symmetric
 from ddn.multipliers import least_squares_multipliers
-from ddn.optimality import largest, scale_at_zero
+from ddn.optimality import largest, scale_beside
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status, WarmStart
+from ddn.solvers.barrier.batched import Batched
 from ddn.solvers.inertia import inertia_corrected_step
 
 __all__ = ["Newton"]
@@ -78,13 +79,19 @@ class Newton:
         iterations = torch.zeros_like(status)
         acceptable = torch.zeros_like(status, dtype=torch.bool)
         memory = y.new_tensor([torch.inf, torch.inf, 0]).repeat(len(y), 1)
+        initial = largest(problem.gradient(start, flat))
+        point = _Point.at(problem, y, flat)
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             selected = problem.select(flat, running)
-            y[running], status[running], acceptable[running], memory[running] = self._step(
-                problem, selected, y[running], start[running], extent[running], memory[running]
+            floor = scale_beside(point.y, start[running], initial[running])
+            point, status[running], acceptable[running], memory[running] = self._step(
+                problem, selected, point, floor, extent[running], memory[running]
             )
-            running = running[status[running] == Status.MAX_ITERATIONS]
+            y[running] = point.y
+            left = status[running] == Status.MAX_ITERATIONS
+            if not bool(left.all()):
+                running, point = running[left], point.select(left)
             if len(running) == 0:
                 break
             iterations[running] += 1
@@ -101,24 +108,24 @@ class Newton:
         self,
         problem: Problem,
         operands: list[Tensor],
-        y: Tensor,
-        start: Tensor,
+        point: _Point,
+        floor: Tensor,
         extent: Tensor,
         memory: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[_Point, Tensor, Tensor, Tensor]:
         """One iteration.
 
         Returns:
-            The new y, a status that is MAX_ITERATIONS while there is more to do, whether y will do if
+            The new point, a status that is MAX_ITERATIONS while there is more to do, whether y will do if
             nothing better comes, and what to remember: the smallest residuals so far and the number of
             detours, ``(batch, 3)``.
         """
+        y = point.y
         eps = torch.finfo(y.dtype).eps
         tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
-        point = _Point.at(problem, y, operands)
         no_inequality = torch.zeros_like(y[..., :0], dtype=torch.bool)
         hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
-        scale = _Scale.at(point, hessian, scale_at_zero(problem, y, start, operands))
+        scale = _Scale.at(point, hessian, floor)
         error = scale.error(point)
         smallest, detours = memory[..., :2], memory[..., 2]
         before = scale.relative(smallest)
@@ -128,7 +135,8 @@ class Newton:
         )
         target = point.multipliers + correction
 
-        after = scale.error(_Point.at(problem, y + direction, operands))
+        trial = _Point.at(problem, y + direction, operands)
+        after = scale.error(trial)
         newton = convex & (after <= _SUFFICIENT_DECREASE * error)
         detour = newton & ~(after <= _SUFFICIENT_DECREASE * before)
         newton = newton & (~detour | (detours < _DETOURS))
@@ -162,7 +170,13 @@ class Newton:
         new_y = torch.where(
             (hit & (status == Status.MAX_ITERATIONS)).unsqueeze(-1), y + nudge, new_y
         )
-        return new_y, status, solved | acceptable, memory
+        # Most steps are Newton's: their end is evaluated already.
+        taken = (new_y == trial.y).all(-1)
+        stays = (new_y == y).all(-1)
+        if not bool((taken | stays).all()):
+            trial = _Point.at(problem, new_y, operands)
+        new_point = point.where(stays, trial) if bool(stays.any()) else trial
+        return new_point, status, solved | acceptable, memory
 
     def _line_search(
         self,
@@ -179,6 +193,8 @@ class Newton:
         A trial that fails is tried again after a step back to the constraints (second-order correction,
         Nocedal and Wright 2006, section 18.3): on curved constraints long steps would fail without.
         """
+        if bool(skip.all()):
+            return point.y, ~skip
         initial = merit.value(problem.objective(point.y, operands), point.constraint)
         slack = 10 * torch.finfo(initial.dtype).eps * initial.abs()
         # Where curvature almost vanishes, a step is longer than any number of halvings makes up for.
@@ -206,7 +222,7 @@ class Newton:
 
 
 @dataclass(frozen=True)
-class _Point:
+class _Point(Batched):
     """Everything of first order at y.
 
     The multipliers are those of least squares (Nocedal and Wright 2006, eq. 18.21): they depend on y

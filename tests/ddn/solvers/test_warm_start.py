@@ -105,7 +105,7 @@ def test_under_transforms_the_start_is_a_constant(tolerance):
     found = torch.func.jacrev(lambda x: Entropy()(x, warm_start=previous))(x)
     expected = torch.func.jacrev(lambda x: torch.softmax(x, -1))(x)
     torch.testing.assert_close(found, expected, rtol=tolerance.gradient, atol=tolerance.gradient)
-    with pytest.raises(TypeError, match="mapped by torch.func.vmap"):
+    with pytest.raises(TypeError, match=r"mapped by torch\.func\.vmap"):
         torch.func.vmap(lambda x, y: Entropy()(x, warm_start=y))(x, previous.y)
 
 
