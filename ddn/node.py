@@ -30,6 +30,7 @@ from ddn.solution import Solution, SolvedProblem
 from ddn.solvers.automatic import AutomaticQuadratic
 from ddn.solvers.base import GivenPoint, NodeSolve, Solver, require_solver
 from ddn.solvers.interior_point import InteriorPoint
+from ddn.solvers.levenberg_marquardt import LevenbergMarquardt
 from ddn.solvers.newton import Newton
 from ddn.solvers.warm_start import Previous, warm_started
 from ddn.verification import solve_verified
@@ -84,7 +85,10 @@ class DeclarativeNode(nn.Module):
 
     Args:
         solver: finds the solution; None means ``solve`` if the node has it, else
-            :class:`ddn.solvers.Newton`, or :class:`ddn.solvers.InteriorPoint` with inequalities.
+            :class:`ddn.solvers.AutomaticQuadratic` with ``quadratic_program``,
+            :class:`ddn.solvers.LevenbergMarquardt` with ``residual`` and no constraints but bounds,
+            :class:`ddn.solvers.InteriorPoint` with inequalities or bounds, else
+            :class:`ddn.solvers.Newton`.
         gradient: how to differentiate, an object such as :class:`ddn.ImplicitGradient`,
             :class:`ddn.OneStepGradient` or :class:`ddn.UnrolledGradient`; None means ``vjp`` if the node
             has it, else the first.
@@ -287,8 +291,11 @@ class DeclarativeNode(nn.Module):
             return NodeSolve()
         if self.quadratic_program is not None:
             return AutomaticQuadratic()
-        inequalities = self.inequality is not None or self.bounds is not None
-        return InteriorPoint() if inequalities else Newton()
+        if self.inequality is not None or (self.bounds is not None and self.residual is None):
+            return InteriorPoint()
+        if self.residual is not None and self.equality is None:
+            return LevenbergMarquardt()
+        return InteriorPoint() if self.bounds is not None else Newton()
 
     def _started_solver(self, warm_start: Previous | None) -> Solver:
         solver = self._default_solver()

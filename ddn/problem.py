@@ -24,6 +24,7 @@ from ddn.captured import MethodCaller, PlainAttributes, captured_tensors, is_sam
 from ddn.constraints import asymmetry, flatten_bounds, flatten_constraints
 from ddn.errors import DeclarativeNodeError, SignatureError, explain_failure
 from ddn.functional import gradient, reverse
+from ddn.quadratic.balance import Balanced
 from ddn.quadratic.data import QuadraticData
 from ddn.starting_point import generic_point, stated_point
 
@@ -59,7 +60,7 @@ class Problem:
         self.output_shapes = tuple(output_shapes)
         self.num_inputs = len(core_ranks) - len(captured)
         self.attributes = PlainAttributes.of(node)
-        self._matrices: tuple[tuple[Tensor, ...], QuadraticData] | None = None
+        self._matrices: tuple[Any, ...] = ()
         self._captured = tuple(f"node.{name}" for name in captured)
         self._sizes = [shape.numel() for shape in self.output_shapes]
 
@@ -216,17 +217,26 @@ class Problem:
 
     def matrices(self, operands: Sequence[Tensor]) -> QuadraticData:
         """The same for operands ``(*batch, *core)``; the last ones are remembered."""
-        if self._matrices is not None:
-            known, data = self._matrices
-            if len(known) == len(operands) and all(map(operator.is_, known, operands)):
-                return data
-        data = self.quadratic_program(self.flatten_batch(operands))
-        self.remember(operands, data)
+        if not self._remembers(operands):
+            self.remember(operands, self.quadratic_program(self.flatten_batch(operands)))
+        data: QuadraticData = self._matrices[1]
         return data
 
+    def balanced(self, operands: Sequence[Tensor]) -> Balanced:
+        """The same in units in which variables are alike."""
+        data = self.matrices(operands)
+        if len(self._matrices) == 2:
+            self._matrices = (*self._matrices, Balanced.of(data))
+        balanced: Balanced = self._matrices[2]
+        return balanced
+
     def remember(self, operands: Sequence[Tensor], data: QuadraticData) -> None:
-        """Keep matrices for :meth:`matrices`, for as long as the problem is solved."""
+        """Keep matrices for as long as the problem is being solved."""
         self._matrices = (tuple(operands), data)
+
+    def _remembers(self, operands: Sequence[Tensor]) -> bool:
+        known = self._matrices[0] if self._matrices else ()
+        return len(known) == len(operands) and all(map(operator.is_, known, operands))
 
     def constraint_asymmetry(self, y: Tensor, operands: Sequence[Tensor]) -> Tensor | None:
         """Relative asymmetry of constraints marked symmetric, ``(*batch,)``; None without any."""

@@ -21,6 +21,9 @@ from ddn.quadratic.data import QuadraticData, times
 
 __all__ = ["ActiveSetSystem"]
 
+# Pivots below this many units of rounding for each row belong to dependent rows.
+_RANK = 10.0
+
 
 @dataclass(frozen=True)
 class ActiveSetSystem:
@@ -56,13 +59,12 @@ class ActiveSetSystem:
             fixed = (1 - mask) * torch.where(size > 0, size, 1)
             matrix = matrix * mask.unsqueeze(-1) * mask.unsqueeze(-2) + torch.diag_embed(fixed)
             rows = rows * mask.unsqueeze(-2)
-        factor, info = torch.linalg.cholesky_ex(matrix)
+        factor, regular = _cholesky(matrix)
         penalty = None
-        if bool((info != 0).any()):
+        if not bool(regular.all()):
             matrix, penalty = _augmented(matrix, rows, kept)
-            factor, info = torch.linalg.cholesky_ex(matrix)
-        regular = info == 0
-        if bool((~regular).any()):
+            factor, regular = _cholesky(matrix)
+        if not bool(regular.all()):
             identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
             factor = torch.where(regular[..., None, None], factor, identity)
         half, schur = rows.mT, matrix.new_zeros(0, 0)
@@ -71,8 +73,8 @@ class ActiveSetSystem:
             weight = kept.to(matrix.dtype)
             gram = half.mT @ half
             gram = gram * weight.unsqueeze(-1) * weight.unsqueeze(-2)
-            schur, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(1 - weight))
-            regular = regular & (info == 0)
+            schur, independent = _cholesky(gram + torch.diag_embed(1 - weight))
+            regular = regular & independent
         regular = regular.expand(kept.shape[0])
         return cls(data, kept, free, factor, half, schur, penalty, regular)
 
@@ -135,6 +137,16 @@ class ActiveSetSystem:
 
     def _pull_rows(self, s: Tensor) -> Tensor:
         return times(self.data.rows.mT, s)
+
+
+def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower factor, and where the matrix is positive definite beyond rounding."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    # A pivot against its diagonal entry: what is left of a row after those before it.
+    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
+    limit = _RANK * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
+    alive = (pivots > limit * matrix.diagonal(dim1=-2, dim2=-1)).all(-1)
+    return factor, alive & (info == 0)
 
 
 def _masked(value: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ general engine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ddn.lagrangian import Lagrangian
 from ddn.optimality import acceptable_residual
 from ddn.problem import Problem
 from ddn.quadratic.active_set import ActiveSetSystem
+from ddn.quadratic.balance import Balanced
 from ddn.quadratic.data import QuadraticData, times
 from ddn.quadratic.finish import made_exact
 from ddn.quadratic.point import QuadraticPoint, generic_start
@@ -83,17 +84,25 @@ class QuadraticEngine:
             if result.multipliers is None:
                 return self.general.solve(operands)
             y = result.y.reshape(batch.numel(), -1)
-            found = QuadraticPoint.of(stated.data, y, result.multipliers.reshape(len(y), -1))
-            point, optimality, system = made_exact(found, self._start(operands, y))
+            balanced = problem.balanced(operands)
+            found = QuadraticPoint.of(
+                balanced.data,
+                *balanced.to_balanced(y, result.multipliers.reshape(len(y), -1)),
+            )
+            start = self._start(operands, y)
+            if balanced.units is not None:
+                start = start / balanced.units
+            point, optimality, system = made_exact(found, start)
             residuals = optimality.residuals
             solved = (residuals <= acceptable_residual(y.dtype)).all(0)
-            finite = residuals.isfinite().all(0) & point.y.isfinite().all(-1)
+            y, multipliers = balanced.to_original(point.y, point.multipliers)
+            finite = residuals.isfinite().all(0) & y.isfinite().all(-1)
             status = result.status.reshape(-1)
             claimed = status == Status.CONVERGED
             status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
             status = torch.where(claimed & ~finite, int(Status.NOT_FINITE), status)
             y, multipliers, status = (
-                t.reshape((*batch, *t.shape[1:])) for t in (point.y, point.multipliers, status)
+                t.reshape((*batch, *t.shape[1:])) for t in (y, multipliers, status)
             )
             y, multipliers = apply_policy(
                 self.on_failure,
@@ -109,7 +118,7 @@ class QuadraticEngine:
             y, multipliers, active = own_memory((y, multipliers, active))
             if self.differentiated:
                 values = (y, multipliers, active, *operands)
-                self._kept[:] = [_Kept(_detached(values), stated, system)]
+                self._kept[:] = [_Kept(_detached(values), stated, balanced, system)]
         return (
             y,
             multipliers,
@@ -167,11 +176,11 @@ class QuadraticEngine:
             if set(needed) <= set(kept.stated.differentiated) and same_memory(kept.point, point):
                 return kept
         stated = _Stated.at(self.problem, point[3:], tuple(needed))
-        return _Kept(_detached(point), stated, None)
+        return _Kept(_detached(point), stated, Balanced.of(stated.data), None)
 
     def forget(self) -> None:
         """Drop the factorization that is kept for further passes."""
-        self._kept[:] = [_Kept(kept.point, kept.stated, None) for kept in self._kept]
+        self._kept[:] = [replace(kept, system=None) for kept in self._kept]
         self.general.forget()
 
     def release(self) -> None:
@@ -238,11 +247,13 @@ class _Kept:
     Attributes:
         point: y, μ, active and the operands.
         stated: the matrices.
+        balanced: the same in units in which variables are alike.
         system: of the active set; None if it is still to be factorized.
     """
 
     point: tuple[Tensor, ...]
     stated: _Stated
+    balanced: Balanced
     system: ActiveSetSystem | None
 
     def pull_back(
@@ -264,8 +275,11 @@ class _Kept:
         active = active.reshape(len(y), -1)
         if data.has_bounds and bool((grad_multipliers[:, p + k :] != 0).any()):
             return None
-        system = self.system or _active_set_system(data, active)
-        u, s, error = system.refined(-grad_y, -grad_multipliers[:, : p + k])
+        system = self.system or _active_set_system(self.balanced.data, active)
+        units = self.balanced.units
+        right_y = -grad_y if units is None else -grad_y * units
+        u, s, error = system.refined(right_y, -grad_multipliers[:, : p + k])
+        u = u if units is None else u * units
         if not bool((error <= torch.finfo(y.dtype).eps ** 0.5).all()):
             return None
         rows = multipliers[:, : p + k]

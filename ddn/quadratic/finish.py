@@ -25,11 +25,13 @@ def made_exact(
     """
     point, system, active = found.polished()
     optimality = point.optimality(start)
-    good = _is_exact(optimality)
+    # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.
+    good = _is_exact(optimality) & system.regular
     if not bool(good.all()):
         # What was found may be better than what was made of it, if the active set is not clear.
-        before = found.optimality(start).residuals.nan_to_num(torch.inf).amax(0)
-        good = good | (optimality.residuals.nan_to_num(torch.inf).amax(0) <= before)
+        before = found.optimality(start)
+        worst = [o.residuals.nan_to_num(torch.inf).amax(0) for o in (optimality, before)]
+        good = good | (worst[0] <= worst[1]) & (system.regular | ~_is_exact(before))
         point = point.where(good, found)
         optimality = point.optimality(start)
     same = bool((optimality.active == active).all())

@@ -127,6 +127,8 @@ class Newton:
         hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
         scale = _Scale.at(point, hessian, floor)
         error = scale.error(point)
+        # Beside the gradient at the start, where that is huge, a point may only look like a solution.
+        strict = _Scale.at(point, hessian, torch.zeros_like(error)).error(point)
         smallest, detours = memory[..., :2], memory[..., 2]
         before = scale.relative(smallest)
         smallest = torch.where((error < before).unsqueeze(-1), point.residuals, smallest)
@@ -151,9 +153,9 @@ class Newton:
         # leaves every scale.
         size = torch.maximum(y.abs().amax(-1), extent)
         near = direction.abs().amax(-1) <= eps ** (3 / 8) * size
-        bounded = size <= extent.clamp_min(1) / eps
+        bounded = size <= extent.clamp_min(1) * eps**-1.5
         near = near & bounded
-        exhausted = ~newton | (error <= 4 * eps)
+        exhausted = (~newton & (strict <= tolerance)) | (strict <= 4 * eps)
         solved = convex & near & exhausted & (error <= tolerance)
         acceptable = convex & near & (error <= max(tolerance, eps**0.5))
         finite = error.isfinite() & direction.isfinite().all(-1)
@@ -165,7 +167,7 @@ class Newton:
         status = torch.where(solved, int(Status.CONVERGED), status)
         new_y = torch.where((status == Status.MAX_ITERATIONS).unsqueeze(-1), new_y, y)
         # A maximum or saddle that was hit to the last digit does not repel: a nudge, and its neighbors do.
-        hit = ~convex & near & (error <= 100 * eps)
+        hit = ~convex & near & (strict <= 100 * eps)
         nudge = _NUDGE * size.unsqueeze(-1) * generic_signs(y)
         new_y = torch.where(
             (hit & (status == Status.MAX_ITERATIONS)).unsqueeze(-1), y + nudge, new_y

@@ -53,7 +53,8 @@ def solve_one_by_one(
             "needs: define `quadratic_program`, use ddn.nodes.QuadraticProgram, or another solver."
         )
     batch = problem.batch_shape(operands)
-    data = problem.matrices(operands)
+    balanced = problem.balanced(operands)
+    data = balanced.data
     if data.q.dtype != torch.float64 or data.q.device.type != "cpu":
         data = data.map(lambda value: value.detach().cpu().double())
     program = ScaledProgram.of(data, batch.numel())
@@ -66,6 +67,7 @@ def solve_one_by_one(
     iterations = torch.tensor([answer[3] for answer in answers])
     like = operands[0]
     y, multipliers = (t.to(like) for t in program.restored(y, multipliers))
+    y, multipliers = balanced.to_original(y, multipliers)
     status = torch.where(solved, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
     status, iterations = status.to(like.device), iterations.to(like.device)
     if not bool(solved.all()):

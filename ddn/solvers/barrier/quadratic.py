@@ -47,7 +47,8 @@ def solve_quadratic(
     Returns:
         y ``(size, n)`` and the rest likewise.
     """
-    data = problem.quadratic_program(flat)
+    balanced = problem.balanced(flat)
+    data = balanced.data
     status = torch.full((size,), int(Status.MAX_ITERATIONS), device=data.q.device)
     iterations = torch.zeros_like(status)
     y = data.q.new_zeros(size, data.num_variables)
@@ -56,7 +57,10 @@ def solve_quadratic(
     left = torch.arange(size, device=status.device)
     if warm_start is not None and warm_start.multipliers is not None:
         given = QuadraticPoint.of(
-            data, warm_start.y.reshape(y.shape), warm_start.multipliers.reshape(multipliers.shape)
+            data,
+            *balanced.to_balanced(
+                warm_start.y.reshape(y.shape), warm_start.multipliers.reshape(multipliers.shape)
+            ),
         )
         point, solved, iterations = resumed(given, generic_start(y))
         solved = solved & warm_start.known.reshape(-1)
@@ -79,4 +83,4 @@ def solve_quadratic(
         left = left[~accepted]
     if len(left):
         status[left[are_infeasible(data.select(left), len(left))]] = int(Status.INFEASIBLE)
-    return SolverResult(y, multipliers, status, iterations)
+    return SolverResult(*balanced.to_original(y, multipliers), status, iterations)

@@ -1,0 +1,1 @@
+"""The parts of :class:`ddn.solvers.ScipyMinimize`: SciPy's methods, and one problem in their terms."""
