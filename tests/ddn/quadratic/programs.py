@@ -47,7 +47,7 @@ def random_program(
 
 
 def reference(**parts: np.ndarray) -> tuple[np.ndarray, list[Any]]:
-    """Solution and multipliers of one problem by CVXPY and Clarabel, which share nothing with this package."""
+    """Solution and multipliers of one problem by CVXPY and Clarabel."""
     y = cp.Variable(parts["q"].shape[0])
     quadratic = (parts["Q"] + parts["Q"].T) / 2
     objective = parts["q"] @ y
