@@ -25,10 +25,9 @@ from ddn.functional import is_last_backward
 from ddn.lagrangian import Lagrangian
 from ddn.optimality import acceptable_residual
 from ddn.problem import Problem
-from ddn.quadratic.active_set import ActiveSetSystem
 from ddn.quadratic.balance import Balanced
-from ddn.quadratic.data import QuadraticData, times
 from ddn.quadratic.finish import made_exact
+from ddn.quadratic.kept import KeptSolution, StatedMatrices, detached
 from ddn.quadratic.point import QuadraticPoint, generic_start
 from ddn.solution import Status
 
@@ -46,7 +45,7 @@ class QuadraticEngine:
 
     general: ImplicitEngine
     differentiated: tuple[int, ...] = ()
-    _kept: list[_Kept] = field(default_factory=list, init=False, repr=False, compare=False)
+    _kept: list[KeptSolution] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def problem(self) -> Problem:
@@ -77,7 +76,7 @@ class QuadraticEngine:
         """As :meth:`ddn.engine.ImplicitEngine.solve`."""
         problem, solver = self.problem, self.general.solver
         batch = problem.batch_shape(operands)
-        stated = _Stated.at(problem, operands, self.differentiated)
+        stated = StatedMatrices.at(problem, operands, self.differentiated)
         problem.remember(operands, stated.data)
         with torch.no_grad():
             result = solver.solve(problem, operands)
@@ -118,7 +117,7 @@ class QuadraticEngine:
             y, multipliers, active = own_memory((y, multipliers, active))
             if self.differentiated:
                 values = (y, multipliers, active, *operands)
-                self._kept[:] = [_Kept(_detached(values), stated, balanced, system)]
+                self._kept[:] = [KeptSolution(detached(values), stated, balanced, system)]
         return (
             y,
             multipliers,
@@ -171,12 +170,12 @@ class QuadraticEngine:
             grad_y, grad_multipliers, y, multipliers, active, operands, needed
         )
 
-    def _keep(self, point: tuple[Tensor, ...], needed: Sequence[int]) -> _Kept:
+    def _keep(self, point: tuple[Tensor, ...], needed: Sequence[int]) -> KeptSolution:
         for kept in self._kept:
             if set(needed) <= set(kept.stated.differentiated) and same_memory(kept.point, point):
                 return kept
-        stated = _Stated.at(self.problem, point[3:], tuple(needed))
-        return _Kept(_detached(point), stated, Balanced.of(stated.data), None)
+        stated = StatedMatrices.at(self.problem, point[3:], tuple(needed))
+        return KeptSolution(detached(point), stated, Balanced.of(stated.data), None)
 
     def forget(self) -> None:
         """Drop the factorization that is kept for further passes."""
@@ -187,143 +186,3 @@ class QuadraticEngine:
         """Drop all that is kept."""
         self._kept.clear()
         self.general.release()
-
-
-def _detached(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(tensor.detach() for tensor in tensors)
-
-
-@dataclass(frozen=True)
-class _Stated:
-    """The matrices of a problem, and how they depend on its operands.
-
-    Attributes:
-        leaves: operands, ``(*batch, *core)``, those that are differentiated requiring grad.
-        graph: the matrices as functions of the leaves, one batch dimension or none.
-        data: the same as constants.
-        differentiated: positions of operands.
-    """
-
-    leaves: Sequence[Tensor]
-    graph: QuadraticData
-    data: QuadraticData
-    differentiated: tuple[int, ...]
-
-    @classmethod
-    def at(
-        cls, problem: Problem, operands: Sequence[Tensor], differentiated: tuple[int, ...]
-    ) -> _Stated:
-        leaves = [
-            operand.detach().requires_grad_(position in differentiated)
-            for position, operand in enumerate(operands)
-        ]
-        with torch.enable_grad():
-            graph = problem.quadratic_program(problem.flatten_batch(leaves))
-        return cls(leaves, graph, graph.map(torch.Tensor.detach), differentiated)
-
-    def pull_back(self, cotangents: dict[str, Tensor], needed: Sequence[int]) -> dict[int, Tensor]:
-        """From cotangents of the matrices to gradients of the operands."""
-        outputs = [
-            (value, cotangents[name])
-            for name, value in self.graph.parts().items()
-            if value.requires_grad and name in cotangents
-        ]
-        wanted = [self.leaves[position] for position in needed]
-        gradients = torch.autograd.grad(
-            [value for value, _ in outputs],
-            wanted,
-            [cotangent for _, cotangent in outputs],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return dict(zip(needed, gradients, strict=True))
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A solution, its matrices and the system of its active set.
-
-    Attributes:
-        point: y, μ, active and the operands.
-        stated: the matrices.
-        balanced: the same in units in which variables are alike.
-        system: of the active set; None if it is still to be factorized.
-    """
-
-    point: tuple[Tensor, ...]
-    stated: _Stated
-    balanced: Balanced
-    system: ActiveSetSystem | None
-
-    def pull_back(
-        self,
-        grad_y: Tensor,
-        grad_multipliers: Tensor,
-        y: Tensor,
-        multipliers: Tensor,
-        active: Tensor,
-        needed: Sequence[int],
-    ) -> dict[int, Tensor] | None:
-        """Gradients of operands by position; None where the system is not regular."""
-        data = self.stated.data
-        n, p, k = data.num_variables, data.num_equalities, data.num_inequalities
-        y, grad_y = (t.reshape(-1, n) for t in (y, grad_y))
-        multipliers, grad_multipliers = (
-            t.reshape(len(y), -1) for t in (multipliers, grad_multipliers)
-        )
-        active = active.reshape(len(y), -1)
-        if data.has_bounds and bool((grad_multipliers[:, p + k :] != 0).any()):
-            return None
-        system = self.system or _active_set_system(self.balanced.data, active)
-        units = self.balanced.units
-        right_y = -grad_y if units is None else -grad_y * units
-        u, s, error = system.refined(right_y, -grad_multipliers[:, : p + k])
-        u = u if units is None else u * units
-        if not bool((error <= torch.finfo(y.dtype).eps ** 0.5).all()):
-            return None
-        rows = multipliers[:, : p + k]
-        cotangents = {"q": u, **self._rows(u, s, y, rows)}
-        cross = _outer(u, y, data.Q.ndim)
-        cotangents["Q"] = (cross + cross.mT) / 2
-        if data.has_bounds:
-            force = grad_y + times(data.symmetric, u) + times(data.rows.mT, s)
-            lower, upper = active[:, k : k + n], active[:, k + n :]
-            # A variable whose bounds agree is moved by both together: half of it by each.
-            share = torch.where(lower & upper, 0.5, 1.0).to(y.dtype)
-            cotangents["lower"] = torch.where(lower, force * share, 0)
-            cotangents["upper"] = torch.where(upper, force * share, 0)
-        shapes = self.stated.graph.parts()
-        cotangents = {
-            name: _summed(value, shapes[name])
-            for name, value in cotangents.items()
-            if name in shapes
-        }
-        return self.stated.pull_back(cotangents, needed)
-
-    def _rows(self, u: Tensor, s: Tensor, y: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        data, p = self.stated.data, self.stated.data.num_equalities
-        result = {}
-        for names, part in ((("A", "b"), slice(0, p)), (("G", "h"), slice(p, None))):
-            matrix = getattr(data, names[0])
-            if matrix is not None:
-                first = _outer(rows[:, part], u, matrix.ndim)
-                result[names[0]] = first + _outer(s[:, part], y, matrix.ndim)
-                result[names[1]] = -s[:, part]
-        return result
-
-
-def _active_set_system(data: QuadraticData, active: Tensor) -> ActiveSetSystem:
-    n, p, k = data.num_variables, data.num_equalities, data.num_inequalities
-    kept = torch.cat([active.new_ones(len(active), p), active[:, :k]], -1)
-    free = ~(active[:, k : k + n] | active[:, k + n :]) if data.has_bounds else None
-    return ActiveSetSystem.of(data, kept, free)
-
-
-def _outer(a: Tensor, b: Tensor, ndim: int) -> Tensor:
-    """a bᵀ for every problem; summed over them for a matrix that they share."""
-    return a.mT @ b if ndim == 2 else a.unsqueeze(-1) * b.unsqueeze(-2)
-
-
-def _summed(value: Tensor, like: Tensor) -> Tensor:
-    return value.sum(0) if value.ndim > like.ndim else value

@@ -1,0 +1,160 @@
+"""What a quadratic program keeps between solution and derivative: its matrices, and its active set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddn.problem import Problem
+from ddn.quadratic.active_set import ActiveSetSystem
+from ddn.quadratic.balance import Balanced
+from ddn.quadratic.data import QuadraticData, times
+
+__all__ = ["KeptSolution", "StatedMatrices", "detached"]
+
+
+def detached(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same numbers without their graphs."""
+    return tuple(tensor.detach() for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class StatedMatrices:
+    """The matrices of a problem, and how they depend on its operands.
+
+    Attributes:
+        leaves: operands, ``(*batch, *core)``, those that are differentiated requiring grad.
+        graph: the matrices as functions of the leaves, one batch dimension or none.
+        data: the same as constants.
+        differentiated: positions of operands.
+    """
+
+    leaves: Sequence[Tensor]
+    graph: QuadraticData
+    data: QuadraticData
+    differentiated: tuple[int, ...]
+
+    @classmethod
+    def at(
+        cls, problem: Problem, operands: Sequence[Tensor], differentiated: tuple[int, ...]
+    ) -> StatedMatrices:
+        """The matrices for operands, some of which will be differentiated."""
+        leaves = [
+            operand.detach().requires_grad_(position in differentiated)
+            for position, operand in enumerate(operands)
+        ]
+        with torch.enable_grad():
+            graph = problem.quadratic_program(problem.flatten_batch(leaves))
+        return cls(leaves, graph, graph.map(torch.Tensor.detach), differentiated)
+
+    def pull_back(self, cotangents: dict[str, Tensor], needed: Sequence[int]) -> dict[int, Tensor]:
+        """From cotangents of the matrices to gradients of the operands."""
+        outputs = [
+            (value, cotangents[name])
+            for name, value in self.graph.parts().items()
+            if value.requires_grad and name in cotangents
+        ]
+        wanted = [self.leaves[position] for position in needed]
+        if not outputs:
+            return dict(zip(needed, map(torch.zeros_like, wanted), strict=True))
+        gradients = torch.autograd.grad(
+            [value for value, _ in outputs],
+            wanted,
+            [cotangent for _, cotangent in outputs],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return dict(zip(needed, gradients, strict=True))
+
+
+@dataclass(frozen=True)
+class KeptSolution:
+    """A solution, its matrices and the system of its active set.
+
+    Attributes:
+        point: y, μ, active and the operands.
+        stated: the matrices.
+        balanced: the same in units in which variables are alike.
+        system: of the active set; None if it is still to be factorized.
+    """
+
+    point: tuple[Tensor, ...]
+    stated: StatedMatrices
+    balanced: Balanced
+    system: ActiveSetSystem | None
+
+    def pull_back(
+        self,
+        grad_y: Tensor,
+        grad_multipliers: Tensor,
+        y: Tensor,
+        multipliers: Tensor,
+        active: Tensor,
+        needed: Sequence[int],
+    ) -> dict[int, Tensor] | None:
+        """Gradients of operands by position; None where the system is not regular."""
+        data = self.stated.data
+        n, p, k = data.num_variables, data.num_equalities, data.num_inequalities
+        y, grad_y = (t.reshape(-1, n) for t in (y, grad_y))
+        multipliers, grad_multipliers = (
+            t.reshape(len(y), -1) for t in (multipliers, grad_multipliers)
+        )
+        active = active.reshape(len(y), -1)
+        if data.has_bounds and bool((grad_multipliers[:, p + k :] != 0).any()):
+            return None
+        system = self.system or _active_set_system(self.balanced.data, active)
+        units = self.balanced.units
+        right_y = -grad_y if units is None else -grad_y * units
+        u, s, error = system.refined(right_y, -grad_multipliers[:, : p + k])
+        u = u if units is None else u * units
+        if not bool((error <= torch.finfo(y.dtype).eps ** 0.5).all()):
+            return None
+        rows = multipliers[:, : p + k]
+        cotangents = {"q": u, **self._rows(u, s, y, rows)}
+        cross = _outer(u, y, data.Q.ndim)
+        cotangents["Q"] = (cross + cross.mT) / 2
+        if data.has_bounds:
+            force = grad_y + times(data.symmetric, u) + times(data.rows.mT, s)
+            lower, upper = active[:, k : k + n], active[:, k + n :]
+            # A variable whose bounds agree is moved by both together: half of it by each.
+            share = torch.where(lower & upper, 0.5, 1.0).to(y.dtype)
+            cotangents["lower"] = torch.where(lower, force * share, 0)
+            cotangents["upper"] = torch.where(upper, force * share, 0)
+        shapes = self.stated.graph.parts()
+        cotangents = {
+            name: _summed(value, shapes[name])
+            for name, value in cotangents.items()
+            if name in shapes
+        }
+        return self.stated.pull_back(cotangents, needed)
+
+    def _rows(self, u: Tensor, s: Tensor, y: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        data, p = self.stated.data, self.stated.data.num_equalities
+        result = {}
+        for names, part in ((("A", "b"), slice(0, p)), (("G", "h"), slice(p, None))):
+            matrix = getattr(data, names[0])
+            if matrix is not None:
+                first = _outer(rows[:, part], u, matrix.ndim)
+                result[names[0]] = first + _outer(s[:, part], y, matrix.ndim)
+                result[names[1]] = -s[:, part]
+        return result
+
+
+def _active_set_system(data: QuadraticData, active: Tensor) -> ActiveSetSystem:
+    n, p, k = data.num_variables, data.num_equalities, data.num_inequalities
+    kept = torch.cat([active.new_ones(len(active), p), active[:, :k]], -1)
+    free = ~(active[:, k : k + n] | active[:, k + n :]) if data.has_bounds else None
+    return ActiveSetSystem.of(data, kept, free)
+
+
+def _outer(a: Tensor, b: Tensor, ndim: int) -> Tensor:
+    """a bᵀ for every problem; summed over them for a matrix that they share."""
+    return a.mT @ b if ndim == 2 else a.unsqueeze(-1) * b.unsqueeze(-2)
+
+
+def _summed(value: Tensor, like: Tensor) -> Tensor:
+    return value.sum(0) if value.ndim > like.ndim else value
