@@ -1,7 +1,8 @@
 """Deep declarative nodes for PyTorch: layers whose output is the solution of an optimization problem."""
 
-from ddn import kkt, matrix_calculus, nodes, solvers, testing
+from ddn import conic, kkt, matrix_calculus, nodes, solvers, testing
 from ddn.certificate import Certificate
+from ddn.conic import CvxpyNode
 from ddn.constraints import symmetric
 from ddn.gradient import ImplicitGradient, UnconstrainedGradient
 from ddn.node import DeclarativeNode
@@ -11,6 +12,7 @@ from ddn.unrolled import OneStepGradient, UnrolledGradient
 
 __all__ = [
     "Certificate",
+    "CvxpyNode",
     "DeclarativeNode",
     "ImplicitGradient",
     "OneStepGradient",
@@ -19,6 +21,7 @@ __all__ = [
     "Status",
     "UnconstrainedGradient",
     "UnrolledGradient",
+    "conic",
     "kkt",
     "matrix_calculus",
     "nodes",

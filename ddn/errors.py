@@ -88,4 +88,7 @@ def explain_failure(error: Exception, node: object, name: str, arguments: Sequen
 
 
 class SolveWarning(UserWarning):
-    """Issued in place of :class:`SolveError` by a node with ``on_failure="warn"``."""
+    """Issued in place of :class:`SolveError` by a node with ``on_failure="warn"``.
+
+    Also where the derivative of a :class:`ddn.CvxpyNode` may be inaccurate.
+    """
