@@ -93,13 +93,8 @@ class QuadraticEngine:
                 start = start / balanced.units
             point, optimality, system = made_exact(found, start)
             residuals = optimality.residuals
-            solved = (residuals <= acceptable_residual(y.dtype)).all(0)
             y, multipliers = balanced.to_original(point.y, point.multipliers)
-            finite = residuals.isfinite().all(0) & y.isfinite().all(-1)
-            status = result.status.reshape(-1)
-            claimed = status == Status.CONVERGED
-            status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
-            status = torch.where(claimed & ~finite, int(Status.NOT_FINITE), status)
+            status = _verified(result.status.reshape(-1), residuals, y)
             y, multipliers, status = (
                 t.reshape((*batch, *t.shape[1:])) for t in (y, multipliers, status)
             )
@@ -159,7 +154,7 @@ class QuadraticEngine:
         point = (y, multipliers, active, *operands)
         with torch.no_grad():
             found = None
-            if not bool(y.isnan().any()):
+            if self.on_failure != "nan" or not bool(y.isnan().any()):
                 kept = self._keep(point, needed)
                 found = kept.pull_back(grad_y, grad_multipliers, y, multipliers, active, needed)
             if is_last_backward():
@@ -186,3 +181,14 @@ class QuadraticEngine:
         """Drop all that is kept."""
         self._kept.clear()
         self.general.release()
+
+
+def _verified(status: Tensor, residuals: Tensor, y: Tensor) -> Tensor:
+    """The status that a solver claims, as far as the residuals ``(4, batch)`` agree."""
+    solved = (residuals <= acceptable_residual(y.dtype)).all(0)
+    if bool(solved.all()):  # then everything is finite
+        return status
+    claimed = status == Status.CONVERGED
+    finite = residuals.isfinite().all(0) & y.isfinite().all(-1)
+    status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), status)
+    return torch.where(claimed & ~finite, int(Status.NOT_FINITE), status)

@@ -12,6 +12,8 @@ from ddn.quadratic.point import QuadraticPoint
 __all__ = ["made_exact", "resumed"]
 
 _MAX_ROUNDS = 6
+# Residuals of so many units of rounding leave nothing to be done.
+_ROUNDING = 1e3
 
 
 def made_exact(
@@ -23,13 +25,15 @@ def made_exact(
         found: near the solution.
         start: where solvers start, ``(batch, n)``.
     """
+    before = found.optimality(start)
+    if bool((before.residuals <= _ROUNDING * torch.finfo(found.y.dtype).eps).all()):
+        return found, before, None
     point, system, active = found.polished()
     optimality = point.optimality(start)
     # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.
     good = _is_exact(optimality) & system.regular
     if not bool(good.all()):
         # What was found may be better than what was made of it, if the active set is not clear.
-        before = found.optimality(start)
         worst = [o.residuals.nan_to_num(torch.inf).amax(0) for o in (optimality, before)]
         good = good | (worst[0] <= worst[1]) & (system.regular | ~_is_exact(before))
         point = point.where(good, found)

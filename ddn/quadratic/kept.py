@@ -30,12 +30,17 @@ class StatedMatrices:
         graph: the matrices as functions of the leaves, one batch dimension or none.
         data: the same as constants.
         differentiated: positions of operands.
+        batch: ``*batch``.
+        direct: positions of the operands that the matrices are, by name, if each of them is one; None
+            if they are computed from operands.
     """
 
     leaves: Sequence[Tensor]
     graph: QuadraticData
     data: QuadraticData
     differentiated: tuple[int, ...]
+    batch: torch.Size
+    direct: dict[str, int] | None
 
     @classmethod
     def at(
@@ -47,11 +52,28 @@ class StatedMatrices:
             for position, operand in enumerate(operands)
         ]
         with torch.enable_grad():
-            graph = problem.quadratic_program(problem.flatten_batch(leaves))
-        return cls(leaves, graph, graph.map(torch.Tensor.detach), differentiated)
+            flat = problem.flatten_batch(leaves)
+            graph = problem.quadratic_program(flat)
+        own = {id(value): position for position, value in enumerate(flat)}
+        parts = {name: value for name, value in graph.parts().items() if value.requires_grad}
+        direct = {name: own[id(value)] for name, value in parts.items() if id(value) in own}
+        is_direct = len(direct) == len(parts) == len(set(direct.values()))
+        data = graph.map(torch.Tensor.detach)
+        batch = problem.batch_shape(operands)
+        return cls(leaves, graph, data, differentiated, batch, direct if is_direct else None)
 
     def pull_back(self, cotangents: dict[str, Tensor], needed: Sequence[int]) -> dict[int, Tensor]:
         """From cotangents of the matrices to gradients of the operands."""
+        if self.direct is not None:
+            found = {
+                position: self._own(cotangents[name], position)
+                for name, position in self.direct.items()
+                if name in cotangents
+            }
+            for position in needed:
+                if position not in found:
+                    found[position] = torch.zeros_like(self.leaves[position])
+            return found
         outputs = [
             (value, cotangents[name])
             for name, value in self.graph.parts().items()
@@ -69,6 +91,15 @@ class StatedMatrices:
             materialize_grads=True,
         )
         return dict(zip(needed, gradients, strict=True))
+
+    def _own(self, cotangent: Tensor, position: int) -> Tensor:
+        """A cotangent of a matrix, which is an operand, in the shape of that."""
+        shape = self.leaves[position].shape
+        if cotangent.numel() == shape.numel():
+            return cotangent.reshape(shape)
+        rank = cotangent.ndim - 1  # of the matrix: one batch dimension is left
+        whole = cotangent.reshape(*self.batch, *cotangent.shape[cotangent.ndim - rank :])
+        return whole.sum_to_size(shape)
 
 
 @dataclass(frozen=True)

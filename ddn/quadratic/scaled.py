@@ -21,6 +21,9 @@ from ddn.quadratic.data import QuadraticData, nonzero
 
 __all__ = ["ScaledProgram"]
 
+# Sizes between the reciprocal and this are left as they are.
+_HANDY = 100.0
+
 
 @dataclass(frozen=True)
 class ScaledProgram:
@@ -44,7 +47,11 @@ class ScaledProgram:
 
     @classmethod
     def of(cls, data: QuadraticData, size: int) -> ScaledProgram:
-        """Scale."""
+        """Scale, unless everything is of a handy size already."""
+        if _is_handy(data):
+            ones = data.q.new_ones(size)
+            plain = ones.to(torch.bool)
+            return cls(data, ones, ones, data.q.new_ones(data.rows.shape[-2]), plain, size)
         finite = _usable(data).expand(size)
         norms = nonzero(data.row_norms)
         right = data.right / norms
@@ -108,6 +115,24 @@ class ScaledProgram:
             return y, rows
         sides = multipliers[:, :n] * scale
         return y, torch.cat([rows, (-sides).clamp_min(0), sides.clamp_min(0)], -1)
+
+
+def _is_handy(data: QuadraticData) -> bool:
+    """Whether no number that matters is far from 1, in any problem; false with bounds, NaN or infinity."""
+    if data.has_bounds:
+        return False
+    sizes = [data.curvature, largest(data.q)]
+    largest_right = torch.zeros(())
+    if data.rows.shape[-2]:
+        sizes.append(data.row_norms)
+        largest_right = largest(data.right)
+    low, high = zip(*(map(float, size.aminmax()) for size in (*sizes, largest_right)), strict=True)
+    # Q and the rows have their size; q and the right sides tell how far away the solution is.
+    return (
+        all(value >= 1 / _HANDY for value in (low[0], *low[2:-1]))
+        and all(value <= _HANDY for value in high)
+        and max(low[1], low[-1]) >= 1 / _HANDY
+    )
 
 
 def _length(data: QuadraticData, right: Tensor, newton: Tensor, curved: Tensor) -> Tensor:
