@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ddn.quadratic.active_set import ActiveSetSystem
 
 __all__ = ["Solution", "SolvedProblem", "SolverResult", "Status", "WarmStart"]
 
@@ -71,12 +75,16 @@ class SolverResult:
             None if the solver has none.
         status: integers of :class:`Status`, ``(*batch,)``.
         iterations: ``(*batch,)``.
+        system: of a quadratic program, the factorized system of its active set
+            (:class:`ddn.quadratic.active_set.ActiveSetSystem`), if the solver has it: the derivative
+            needs it, too.
     """
 
     y: Tensor
     multipliers: Tensor | None
     status: Tensor
     iterations: Tensor
+    system: ActiveSetSystem | None = None
 
 
 @dataclass(frozen=True)

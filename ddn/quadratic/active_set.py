@@ -19,7 +19,7 @@ from torch import Tensor
 from ddn.optimality import largest, relative_to
 from ddn.quadratic.data import QuadraticData, times
 
-__all__ = ["ActiveSetSystem"]
+__all__ = ["ActiveSetSystem", "factor_regular", "is_regular", "solve_lower", "solve_upper"]
 
 # Pivots below this many units of rounding for each row belong to dependent rows.
 _RANK = 10.0
@@ -59,11 +59,11 @@ class ActiveSetSystem:
             fixed = (1 - mask) * torch.where(size > 0, size, 1)
             matrix = matrix * mask.unsqueeze(-1) * mask.unsqueeze(-2) + torch.diag_embed(fixed)
             rows = rows * mask.unsqueeze(-2)
-        factor, regular = _cholesky(matrix)
+        factor, regular = factor_regular(matrix)
         penalty = None
         if not bool(regular.all()):
             matrix, penalty = _augmented(matrix, rows, kept)
-            factor, regular = _cholesky(matrix)
+            factor, regular = factor_regular(matrix)
         if not bool(regular.all()):
             identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
             factor = torch.where(regular[..., None, None], factor, identity)
@@ -73,7 +73,7 @@ class ActiveSetSystem:
             weight = kept.to(matrix.dtype)
             gram = half.mT @ half
             gram = gram * weight.unsqueeze(-1) * weight.unsqueeze(-2)
-            schur, independent = _cholesky(gram + torch.diag_embed(1 - weight))
+            schur, independent = factor_regular(gram + torch.diag_embed(1 - weight))
             regular = regular & independent
         regular = regular.expand(kept.shape[0])
         return cls(data, kept, free, factor, half, schur, penalty, regular)
@@ -90,12 +90,12 @@ class ActiveSetSystem:
             right_y = right_y + self._pull_rows(shift)
         if self.free is not None:
             right_y = right_y * self.free
-        forward = _lower(self.factor, right_y)
+        forward = solve_lower(self.factor, right_y)
         if not right_rows.shape[-1]:
-            return _upper(self.factor, forward), right_rows
+            return solve_upper(self.factor, forward), right_rows
         excess = _masked(times(self.half.mT, forward) - right_rows, self.kept)
         s = torch.cholesky_solve(excess.unsqueeze(-1), self.schur).squeeze(-1)
-        u = _upper(self.factor, forward - times(self.half, s))
+        u = solve_upper(self.factor, forward - times(self.half, s))
         return u, s if shift is None else s + shift
 
     def refined(self, right_y: Tensor, right_rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,14 +139,19 @@ class ActiveSetSystem:
         return times(self.data.rows.mT, s)
 
 
-def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def factor_regular(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The lower factor, and where the matrix is positive definite beyond rounding."""
     factor, info = torch.linalg.cholesky_ex(matrix)
+    return factor, is_regular(matrix, factor) & (info == 0)
+
+
+def is_regular(matrix: Tensor, factor: Tensor) -> Tensor:
+    """Where the factor of a matrix shows that its rows are independent beyond rounding."""
     # A pivot against its diagonal entry: what is left of a row after those before it.
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
     limit = _RANK * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
-    alive = (pivots > limit * matrix.diagonal(dim1=-2, dim2=-1)).all(-1)
-    return factor, alive & (info == 0)
+    regular: Tensor = (pivots > limit * matrix.diagonal(dim1=-2, dim2=-1)).all(-1)
+    return regular
 
 
 def _masked(value: Tensor, mask: Tensor) -> Tensor:
@@ -163,18 +168,18 @@ def _augmented(matrix: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tens
     return matrix + penalty[..., None, None] * gram, penalty
 
 
-def _lower(factor: Tensor, vector: Tensor) -> Tensor:
+def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
     """L⁻¹ v."""
-    if factor.ndim == 2:
+    if factor.ndim == vector.ndim == 2:
         solution: Tensor = torch.linalg.solve_triangular(factor, vector.mT, upper=False).mT
         return solution
     solution = torch.linalg.solve_triangular(factor, vector.unsqueeze(-1), upper=False)
     return solution.squeeze(-1)
 
 
-def _upper(factor: Tensor, vector: Tensor) -> Tensor:
+def solve_upper(factor: Tensor, vector: Tensor) -> Tensor:
     """L⁻ᵀ v."""
-    if factor.ndim == 2:
+    if factor.ndim == vector.ndim == 2:
         solution: Tensor = torch.linalg.solve_triangular(factor.mT, vector.mT, upper=True).mT
         return solution
     solution = torch.linalg.solve_triangular(factor.mT, vector.unsqueeze(-1), upper=True)

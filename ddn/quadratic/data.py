@@ -85,7 +85,7 @@ class QuadraticData:
     @cached_property
     def symmetric(self) -> Tensor:
         """½ (Q + Qᵀ)."""
-        return (self.Q + self.Q.mT) / 2
+        return (self.Q + self.Q.mT).mul_(0.5)
 
     @cached_property
     def rows(self) -> Tensor:
@@ -106,8 +106,8 @@ class QuadraticData:
 
     @cached_property
     def curvature(self) -> Tensor:
-        """Largest entry of Q, ``(*batch,)``."""
-        return self.symmetric.flatten(-2).abs().amax(-1)
+        """Largest diagonal entry of Q, which is its largest entry if it is semidefinite, ``(*batch,)``."""
+        return self.symmetric.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
 
     @cached_property
     def right(self) -> Tensor:

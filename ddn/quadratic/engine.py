@@ -91,7 +91,7 @@ class QuadraticEngine:
             start = self._start(operands, y)
             if balanced.units is not None:
                 start = start / balanced.units
-            point, optimality, system = made_exact(found, start)
+            point, optimality, system = made_exact(found, start, result.system)
             residuals = optimality.residuals
             y, multipliers = balanced.to_original(point.y, point.multipliers)
             status = _verified(result.status.reshape(-1), residuals, y)

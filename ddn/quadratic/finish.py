@@ -17,17 +17,21 @@ _ROUNDING = 1e3
 
 
 def made_exact(
-    found: QuadraticPoint, start: Tensor
+    found: QuadraticPoint, start: Tensor, system: ActiveSetSystem | None
 ) -> tuple[QuadraticPoint, Optimality, ActiveSetSystem | None]:
     """A solution made exact, how good it is, and the system of its active set, if it is known.
 
     Args:
         found: near the solution.
         start: where solvers start, ``(batch, n)``.
+        system: of the active set that the solver has found, or None.
     """
     before = found.optimality(start)
     if bool((before.residuals <= _ROUNDING * torch.finfo(found.y.dtype).eps).all()):
-        return found, before, None
+        if system is not None and system.free is None:
+            held = system.kept[:, found.data.num_equalities :]
+            system = system if bool((held == before.active).all()) else None
+        return found, before, system
     point, system, active = found.polished()
     optimality = point.optimality(start)
     # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.

@@ -8,6 +8,7 @@ from ddn.solvers.lbfgs import LBFGS
 from ddn.solvers.levenberg_marquardt import GaussNewton, LevenbergMarquardt
 from ddn.solvers.newton import Newton
 from ddn.solvers.piqp import PIQP
+from ddn.solvers.primal_dual_active_set import PrimalDualActiveSet
 from ddn.solvers.pymanopt import Pymanopt
 from ddn.solvers.scipy import ScipyMinimize
 
@@ -21,6 +22,7 @@ __all__ = [
     "LevenbergMarquardt",
     "Newton",
     "NodeSolve",
+    "PrimalDualActiveSet",
     "Pymanopt",
     "ScipyMinimize",
     "Solver",
