@@ -45,9 +45,11 @@ __all__ = [
 # Row norms of a Jacobian of more entries are estimated, by so many products.
 _MAX_ENTRIES = 2**22
 _NUM_PROBES = 8
-# Multiplier and slack are told apart down to this many times the accuracy of the solution, or units of
-# rounding.
-WEAK_MARGIN, ROUNDING = 10.0, 100.0
+WEAK_MARGIN = 10.0
+"""Multiplier and slack are told apart down to this many times the accuracy of the solution."""
+
+ROUNDING = 100.0
+"""They are told apart down to this many units of rounding."""
 
 
 def acceptable_residual(dtype: torch.dtype) -> float:

@@ -24,7 +24,9 @@ def test_one_version():
 
 def test_constraints_name_every_dependency_of_every_extra_but_bench_and_vision():
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    extras = {k: v for k, v in project["optional-dependencies"].items() if k not in ("bench", "vision")}
+    extras = {
+        k: v for k, v in project["optional-dependencies"].items() if k not in ("bench", "vision")
+    }
     required = {
         re.match(r"[\w-]+", requirement).group().lower()
         for requirements in (project["dependencies"], *extras.values())

@@ -103,7 +103,7 @@ class KKTSystem:
 
     @property
     def num_bound_rows(self) -> int:
-        """Rows of bounds, the last ones: 2m, or none."""
+        """2m rows of bounds, the last ones, or none."""
         return self.lagrangian.problem.num_bound_rows if self.num_constraints else 0
 
     @property
