@@ -7,6 +7,7 @@ from ddn.constraints import symmetric
 from ddn.gradient import ImplicitGradient, UnconstrainedGradient
 from ddn.node import DeclarativeNode
 from ddn.quadratic import QuadraticData
+from ddn.riemannian import RiemannianGradient
 from ddn.solution import Solution, Status
 from ddn.unrolled import OneStepGradient, UnrolledGradient
 
@@ -17,6 +18,7 @@ __all__ = [
     "ImplicitGradient",
     "OneStepGradient",
     "QuadraticData",
+    "RiemannianGradient",
     "Solution",
     "Status",
     "UnconstrainedGradient",

@@ -25,6 +25,7 @@ from ddn.nested import guard_inner_gradients, refuse_to_be_minimized_over
 from ddn.node_functions import NodeFunctions, guard_parameters
 from ddn.quadratic.agreement import require_agreement
 from ddn.registry import identify
+from ddn.riemannian import RiemannianGradient
 from ddn.signature import Signature
 from ddn.solution import Solution, SolvedProblem
 from ddn.solvers.automatic import AutomaticQuadratic
@@ -32,6 +33,7 @@ from ddn.solvers.base import GivenPoint, NodeSolve, Solver, require_solver
 from ddn.solvers.interior_point import InteriorPoint
 from ddn.solvers.levenberg_marquardt import LevenbergMarquardt
 from ddn.solvers.newton import Newton
+from ddn.solvers.pymanopt import Pymanopt
 from ddn.solvers.warm_start import Previous, warm_started
 from ddn.verification import solve_verified
 
@@ -297,6 +299,13 @@ class DeclarativeNode(nn.Module):
             return LevenbergMarquardt()
         return InteriorPoint() if self.bounds is not None else Newton()
 
+    def _default_gradient(self) -> Gradient:
+        if self.gradient is not None:
+            return self.gradient
+        if self.equality is None and isinstance(self.solver, Pymanopt):
+            return RiemannianGradient(self.solver.manifold)
+        return ImplicitGradient()
+
     def _started_solver(self, warm_start: Previous | None) -> Solver:
         solver = self._default_solver()
         if warm_start is None or isinstance(solver, NodeSolve):
@@ -310,7 +319,7 @@ class DeclarativeNode(nn.Module):
             self._look_through_once(bound)
         elif is_differentiated():
             guard_undeclared(bound.problem, bound.operands)
-        gradient = self.gradient or ImplicitGradient()
+        gradient = self._default_gradient()
         return gradient.solve(bound.problem, solver, bound.operands, self.on_failure)
 
     def _look_through_once(self, bound: Bound) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ddn.binding import Bound
 from ddn.closures import guard_undeclared
-from ddn.gradient import ImplicitGradient
 from ddn.implicit import pull_back
 from ddn.nested import guard_inner_gradients
 from ddn.node_functions import NodeFunctions
@@ -48,7 +47,7 @@ def solve_pass(bound: Bound, differentiated: bool) -> tuple[tuple[Tensor, ...], 
         if node.uses_closed_form:
             outputs = NodeFunctions(problem, solver).solve(operands)
             return outputs[: len(problem.output_shapes)], outputs
-        gradient = node.gradient or ImplicitGradient()
+        gradient = node._default_gradient()
         if hasattr(gradient, "engine"):
             engine = gradient.engine(problem, solver, node.on_failure)
             outputs = engine.solve(operands)
@@ -82,7 +81,7 @@ def pull_back_pass(
             functions = NodeFunctions(problem, solver)
             return list(functions.pull_back(operands, kept[:count], blocks, kept[count:]))
         grad_y = problem.join(blocks)
-        gradient = node.gradient or ImplicitGradient()
+        gradient = node._default_gradient()
         if hasattr(gradient, "engine"):
             engine = gradient.engine(problem, solver, node.on_failure)
             y, multipliers, active = kept

@@ -12,7 +12,7 @@ from ddn.errors import ShapeError
 from ddn.failure import apply_policy, format_indices
 from ddn.node import DeclarativeNode
 from ddn.polar import PolarFactor, polar_decompose, polar_pull_back
-from ddn.solvers.pymanopt import import_pymanopt
+from ddn.solvers.manifolds import import_pymanopt
 
 __all__ = ["OrthogonalProcrustes", "orthogonal_procrustes", "stiefel", "unique_polar_factor"]
 

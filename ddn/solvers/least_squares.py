@@ -114,7 +114,7 @@ class ResidualPoint:
         return result
 
     def curvature_terms(self) -> Tensor:
-        """Largest entry of ``|J|ᵀ |J| |y|``, ``(batch,)``: the size of the terms that cancel in the gradient."""
+        """Largest entry of ``|J|ᵀ |J| |y|``, ``(batch,)``: of the terms that cancel in the gradient."""
         absolute = self.jacobian.abs()
         product: Tensor = absolute.mT @ (absolute @ self.y.abs().unsqueeze(-1))
         return largest(product.squeeze(-1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddn.errors import DeclarativeNodeError, MissingDependencyError
 from ddn.problem import Problem
-from ddn.solution import SolverResult, Status
+from ddn.solution import SolverResult, Status, WarmStart
+from ddn.solvers.manifolds import (
+    as_parts,
+    import_pymanopt,
+    manifold_of,
+    nearest_point,
+    require_shapes,
+)
 
-__all__ = ["Pymanopt", "import_pymanopt"]
+__all__ = ["Pymanopt"]
+
+# Riemannian gradient, relative to the gradient at the start, that counts as small at an iteration limit.
+_SMALL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,87 +33,137 @@ class Pymanopt:
 
         argmin_y f(x, y)   subject to   y ∈ M,
 
-    one problem after the other, on CPU in float64. The node still states M by ``equality`` (the
-    gradient needs it); the manifold is where the solver searches. Euclidean gradients and Hessian-vector
-    products come from autograd.
+    one problem after the other, on CPU in float64: spheres, Stiefel and Grassmann manifolds, oblique and
+    symmetric positive definite matrices, rotations, and their products (one factor for each solution
+    block). Gradients and Hessian-vector products come from autograd, and f is scaled by its gradient at the
+    start, so that its units do not matter.
 
-    A Riemannian method stays in the connected component where it starts: on square orthogonal matrices
-    it can miss the optimum in the other component of O(n).
+    Derivatives come from the engine if the node states M by ``equality`` as well, else from
+    :class:`ddn.RiemannianGradient`, which is what quotient manifolds need.
+
+    A Riemannian method stays in the connected component where it starts: on square orthogonal matrices it can
+    miss the optimum in the other component of O(n). It starts at a warm start or at the node's
+    ``starting_point``, moved to the manifold, else at random.
 
     Attributes:
-        manifold: a Pymanopt manifold; None asks the node: ``manifold(*shapes)``,
-            given the core shapes of its solution blocks.
         optimizer: a Pymanopt optimizer; None means trust regions with gradient norm 1e-9.
-        seed: of the random starting point (the node's ``starting_point`` is not on the manifold in
-            general).
+        manifold: a Pymanopt manifold; None asks the node: ``manifold(*shapes)``, given the core shapes of its
+            solution blocks.
+        seed: of the random starting point.
     """
 
-    manifold: Any = None
     optimizer: Any = None
+    manifold: Any = None
     seed: int = 0
 
-    def solve(self, problem: Problem, operands: Sequence[Tensor]) -> SolverResult:
+    def __post_init__(self) -> None:
+        if self.optimizer is not None and not callable(getattr(self.optimizer, "run", None)):
+            raise TypeError(
+                "optimizer is an object such as pymanopt.optimizers.TrustRegions(), but was given "
+                f"{self.optimizer!r}. A manifold is passed by name: Pymanopt(manifold=...)."
+            )
+
+    def solve(
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None = None
+    ) -> SolverResult:
         """Solve the batch, without derivatives."""
         pymanopt = import_pymanopt()
-        manifold = self._manifold(problem)
+        manifold = manifold_of(problem, self.manifold)
         optimizer = self.optimizer or pymanopt.optimizers.TrustRegions(
             min_gradient_norm=1e-9, verbosity=0
         )
         batch = problem.batch_shape(operands)
         flat = problem.flatten_batch([operand.detach().cpu() for operand in operands])
         flat = [operand.double() if operand.is_floating_point() else operand for operand in flat]
-        state = np.random.get_state()  # noqa: NPY002 - Pymanopt draws from the global state
-        np.random.seed(self.seed)  # noqa: NPY002
-        points, iterations = [], []
-        try:
-            for index in torch.arange(batch.numel()):
-                single = problem.select(flat, index)
-                with torch.enable_grad():
-                    result = optimizer.run(_pymanopt_problem(pymanopt, manifold, problem, single))
-                points.append(_to_vector(result.point))
-                iterations.append(int(result.iterations or 0))
-        finally:
-            np.random.set_state(state)  # noqa: NPY002
-        reference = operands[0]
-        y = torch.stack(points).reshape(*batch, -1).to(reference)
-        # The node verifies stationarity, which is what the optimizer's stopping reason stands for.
-        status = torch.full(batch, int(Status.CONVERGED), device=y.device)
-        return SolverResult(y, None, status, torch.tensor(iterations).reshape(batch).to(y.device))
+        starts = self._starts(problem, operands, warm_start)
+        points, status, iterations = [], [], []
+        with _own_random_state(self.seed):
+            for index in range(batch.numel()):
+                single = problem.select(flat, torch.tensor(index))
+                start = _start(problem, manifold, None if starts is None else starts[index])
+                y, code, count = _solve_one(pymanopt, optimizer, manifold, problem, single, start)
+                points.append(y)
+                status.append(int(code))
+                iterations.append(count)
+        device = operands[0].device
+        return SolverResult(
+            torch.stack(points).reshape(*batch, -1).to(operands[0]),
+            None,
+            torch.tensor(status, device=device).reshape(batch),
+            torch.tensor(iterations, device=device).reshape(batch),
+        )
 
-    def _manifold(self, problem: Problem) -> Any:
-        if self.manifold is not None:
-            return self.manifold
-        propose = getattr(problem.node, "manifold", None)
-        if propose is None:
-            raise DeclarativeNodeError(
-                f"{type(problem.node).__name__} does not say on which manifold its solution lives: "
-                "pass one, ddn.solvers.Pymanopt(manifold=pymanopt.manifolds.Stiefel(n, p)), or define "
-                "`manifold(*shapes)` on the node."
-            )
-        return propose(*problem.output_shapes)
+    def _starts(
+        self, problem: Problem, operands: Sequence[Tensor], warm_start: WarmStart | None
+    ) -> Tensor | None:
+        if warm_start is not None:
+            y = warm_start.y
+        elif problem.node.starting_point is not None:
+            y = problem.starting_point(operands)
+        else:
+            return None
+        return y.detach().cpu().double().reshape(-1, problem.num_variables)
 
 
-def _pymanopt_problem(
-    pymanopt: Any, manifold: Any, problem: Problem, operands: Sequence[Tensor]
-) -> Any:
+@contextmanager
+def _own_random_state(seed: int) -> Iterator[None]:
+    """Pymanopt draws from the global state of NumPy."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _start(problem: Problem, manifold: Any, y: Tensor | None) -> Any:
+    """A point of the manifold: near y where it is known how, else random."""
+    parts = as_parts(manifold)
+    point = manifold.random_point()
+    require_shapes(problem, manifold, point)
+    if y is None:
+        return point
+    blocks = [block.numpy() for block in problem.split(y)]
+    random = list(point) if len(parts) > 1 else [point]
+    near = [nearest_point(part, block) for part, block in zip(parts, blocks, strict=True)]
+    chosen = [r if n is None else n for r, n in zip(random, near, strict=True)]
+    return chosen if len(parts) > 1 else chosen[0]
+
+
+def _solve_one(
+    pymanopt: Any, optimizer: Any, manifold: Any, problem: Problem, operands: Any, start: Any
+) -> tuple[Tensor, Status, int]:
+    """y, its status, and iterations."""
+    y = _to_vector(start)
+    with torch.enable_grad():
+        variable = y.clone().requires_grad_()
+        value = problem.objective(variable, operands)
+        slope = torch.zeros_like(y)
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value, variable)
+    if not bool(value.isfinite() & slope.isfinite().all()):
+        return y, Status.NOT_FINITE, 0
+    scale = float(slope.norm()) or 1.0
+
     def cost(*blocks: Tensor) -> Tensor:
-        y = torch.cat([block.reshape(-1) for block in blocks])
-        return problem.objective(y, operands)
+        return problem.objective(torch.cat([b.reshape(-1) for b in blocks]), operands) / scale
 
-    return pymanopt.Problem(manifold, pymanopt.function.pytorch(manifold)(cost))
+    posed = pymanopt.Problem(manifold, pymanopt.function.pytorch(manifold)(cost))
+    try:
+        with torch.enable_grad(), np.errstate(all="ignore"):
+            result = optimizer.run(posed, initial_point=start)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return y, Status.STALLED, 0
+    y = _to_vector(result.point)
+    reason = str(result.stopping_criterion).lower()
+    limited = "max iterations" in reason or "max time" in reason or "max cost" in reason
+    # A gradient norm that rounding forbids keeps the optimizer going; the node verifies what it has found.
+    limited = limited and not (result.gradient_norm or np.inf) <= _SMALL
+    status = Status.MAX_ITERATIONS if limited else Status.CONVERGED
+    finite = bool(y.isfinite().all())
+    return y, status if finite else Status.NOT_FINITE, int(result.iterations or 0)
 
 
 def _to_vector(point: Any) -> Tensor:
     blocks = point if isinstance(point, list | tuple) else [point]
-    return torch.cat([torch.as_tensor(np.asarray(block)).reshape(-1) for block in blocks])
-
-
-def import_pymanopt() -> Any:
-    """The package, or an error that says how to install it."""
-    try:
-        module = importlib.import_module("pymanopt")
-        for part in ("function", "manifolds", "optimizers"):
-            importlib.import_module(f"pymanopt.{part}")
-    except ImportError as error:
-        raise MissingDependencyError("pymanopt", "pymanopt", "ddn.solvers.Pymanopt") from error
-    return module
+    return torch.cat([torch.tensor(np.asarray(block)).reshape(-1) for block in blocks])
