@@ -45,9 +45,7 @@ class Peer:
     def __init__(self, name: str, python: str, threads: int) -> None:
         self.name = name
         count = str(threads)
-        # Threads that wait by spinning take the processor from the library whose turn it is.
-        variables = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": count}
-        variables |= {"OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+        variables = {f"{library}_NUM_THREADS": count for library in ("OMP", "OPENBLAS", "MKL")}
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks.peers.worker", name, count],
             stdin=subprocess.PIPE,

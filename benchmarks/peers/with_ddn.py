@@ -46,6 +46,10 @@ def quadratic_layers(**options: Any) -> dict[str, Callable[[Case], Layer]]:
 
 
 def entropy(case: Case) -> Layer:
+    return ddn.nodes.EntropicSimplexProjection()
+
+
+def stated_entropy(case: Case) -> Layer:
     return Entropy()
 
 
@@ -67,5 +71,6 @@ INTERIOR = quadratic_layers(solver=ddn.solvers.InteriorPoint())
 CANDIDATES = {
     "ddn": Candidate({**quadratic_layers(), "entropy": entropy, **CONES}),
     "ddn, InteriorPoint": Candidate(INTERIOR),
+    "ddn, stated, by Newton": Candidate({"entropy": stated_entropy}),
     "ddn, CvxpyNode": Candidate(dict.fromkeys(("simplex", "entropy"), conic)),
 }

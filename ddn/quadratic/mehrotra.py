@@ -82,14 +82,15 @@ class _State:
 class _System:
     """The matrix of a step, factorized."""
 
-    def __init__(self, data: QuadraticData, rows: _Rows, weight: Tensor) -> None:
-        self._data, self._rows, self._weight = data, rows, weight
+    def __init__(self, data: QuadraticData, rows: _Rows, weight: Tensor, refine: bool) -> None:
+        self._refine = refine
         matrix = data.symmetric + rows.gram(weight)
         eps = torch.finfo(matrix.dtype).eps
         diagonal = matrix.diagonal(dim1=-2, dim2=-1)
         shift = _REGULARIZATION * eps * (1 + diagonal.abs().amax(-1, keepdim=True))
         self._matrix = matrix
-        shifted = matrix + torch.diag_embed(shift.expand_as(diagonal))
+        shifted = matrix.clone() if refine else matrix
+        shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
         self._factor, _ = torch.linalg.cholesky_ex(shifted)
         self._equalities = data.rows[..., : data.num_equalities, :]
         p = self._equalities.shape[-2]
@@ -102,8 +103,10 @@ class _System:
             self._schur, _ = torch.linalg.cholesky_ex(gram + torch.diag_embed(small))
 
     def solve(self, right_y: Tensor, right_equality: Tensor) -> tuple[Tensor, Tensor]:
-        """(dy, dλ), corrected once by the residual of the system without shifts."""
+        """(dy, dλ); if asked for, corrected once by the residual of the system without shifts."""
         u, s = self._once(right_y, right_equality)
+        if not self._refine:
+            return u, s
         rest_y = right_y - times(self._matrix, u) - times(self._equalities.mT, s)
         change = self._once(rest_y, right_equality - times(self._equalities, u))
         return u + change[0], s + change[1]
@@ -141,6 +144,8 @@ def predictor_corrector(
     iterations = torch.zeros_like(count)
     idle = torch.zeros_like(count)
     done = ~program.finite
+    # Far from the limits of the dtype, steps need not be better than the iterations that follow.
+    refine = tolerance < torch.finfo(data.q.dtype).eps ** 0.5
     for _ in range(max_iterations + 1):
         residuals = _residuals(data, rows, state)
         mean = (state.slack * state.multiplier * rows.exists).sum(-1) / count
@@ -153,7 +158,7 @@ def predictor_corrector(
         if bool(done.all()):
             break
         iterations += ~done
-        state = _choose(done, state, _step(data, rows, state, residuals, mean, count))
+        state = _choose(done, state, _step(data, rows, state, residuals, mean, count, refine))
     multipliers = torch.cat([best.equality, torch.where(rows.exists, best.multiplier, 0)], -1)
     return best.y, multipliers, best_error, iterations
 
@@ -161,7 +166,7 @@ def predictor_corrector(
 def _first(program: ScaledProgram, rows: _Rows) -> _State:
     """Least squares with all inequalities as equations; then slacks and multipliers made positive."""
     data, p = program.data, program.data.num_equalities
-    system = _System(data, rows, rows.exists.to(data.q.dtype))
+    system = _System(data, rows, rows.exists.to(data.q.dtype), refine=True)
     right_y = rows.transposed(rows.right) - data.q
     y, equality = system.solve(right_y, data.right[..., :p].expand(program.size, -1))
     gap = rows.right - rows.times(y)
@@ -210,9 +215,10 @@ def _step(
     residuals: tuple[Tensor, Tensor, Tensor],
     mean: Tensor,
     count: Tensor,
+    refine: bool,
 ) -> _State:
     weight = torch.where(rows.exists, state.multiplier / state.slack, 0)
-    system = _System(data, rows, weight)
+    system = _System(data, rows, weight, refine)
     first, second, third = residuals
 
     def direction(central: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -46,9 +46,9 @@ class ScaledProgram:
     size: int
 
     @classmethod
-    def of(cls, data: QuadraticData, size: int) -> ScaledProgram:
-        """Scale, unless everything is of a handy size already."""
-        if _is_handy(data):
+    def of(cls, data: QuadraticData, size: int, only_if_needed: bool = False) -> ScaledProgram:
+        """Scale; if only needed, then not where everything is of a handy size already."""
+        if only_if_needed and _is_handy(data):
             ones = data.q.new_ones(size)
             plain = ones.to(torch.bool)
             return cls(data, ones, ones, data.q.new_ones(data.rows.shape[-2]), plain, size)

@@ -57,7 +57,7 @@ def solve_one_by_one(
     data = balanced.data
     if data.q.dtype != torch.float64 or data.q.device.type != "cpu":
         data = data.map(lambda value: value.detach().cpu().double())
-    program = ScaledProgram.of(data, batch.numel())
+    program = ScaledProgram.of(data, batch.numel(), only_if_needed=True)
     answers = _all(program, prepare(program, _dual_start(program, warm_start)), workers)
     y, multipliers = (
         torch.from_numpy(np.stack(parts))

@@ -71,9 +71,10 @@ def solve_quadratic(
     for tolerance in (torch.finfo(y.dtype).eps ** _NEAR, limits.tolerance):
         if not len(left):
             break
-        program = ScaledProgram.of(data.select(left), len(left))
+        part = data if len(left) == size else data.select(left)
+        program = ScaledProgram.of(part, len(left))
         found, scaled, error, count = predictor_corrector(program, limits.max_iterations, tolerance)
-        near = QuadraticPoint.of(data.select(left), *program.one_sided(found, scaled))
+        near = QuadraticPoint.of(part, *program.one_sided(found, scaled))
         point, solved, rounds = resumed(near, generic_start(y))
         accepted = solved | (error <= limits.acceptable)
         point = point.where(solved, near)
