@@ -23,7 +23,7 @@ from ddn.gradient import Gradient, ImplicitGradient, require_gradient
 from ddn.kkt.automatic import Automatic
 from ddn.nested import guard_inner_gradients, refuse_to_be_minimized_over
 from ddn.node_functions import NodeFunctions, guard_parameters
-from ddn.quadratic.agreement import require_agreement
+from ddn.quadratic.agreement import agrees
 from ddn.registry import identify
 from ddn.riemannian import RiemannianGradient
 from ddn.signature import Signature
@@ -326,8 +326,7 @@ class DeclarativeNode(nn.Module):
         """Matrices are worth their speed: they are compared with the functions once, not on every call."""
         if not self._looked_through:
             guard_undeclared(bound.problem, bound.operands)
-            require_agreement(bound.problem, bound.operands)
-            self._looked_through = True
+            self._looked_through = agrees(bound.problem, bound.operands)
 
     def _closed_form(self, bound: Bound, solver: Solver) -> tuple[Tensor, ...]:
         guard_parameters(bound.problem, bound.operands)

@@ -216,9 +216,11 @@ class Problem:
         return data
 
     def matrices(self, operands: Sequence[Tensor]) -> QuadraticData:
-        """The same for operands ``(*batch, *core)``; the last ones are remembered."""
+        """The same in float64, for operands ``(*batch, *core)``; the last ones are remembered."""
         if not self._remembers(operands):
-            self.remember(operands, self.quadratic_program(self.flatten_batch(operands)))
+            stated = self.quadratic_program(self.flatten_batch(operands))
+            # Which rows are active is decided by small differences.
+            self.remember(operands, stated.map(lambda value: value.detach().double()))
         data: QuadraticData = self._matrices[1]
         return data
 

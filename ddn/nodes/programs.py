@@ -89,6 +89,10 @@ class StatedProgram(DeclarativeNode):
         values = tuple(value for name in names if (value := inputs[name]) is not None)
         return (self if names == self.names else self._variant(names)), values
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Classes that were made on the fly cannot be pickled, and are made again.
+        return {key: value for key, value in self.__dict__.items() if key != "_variants"}
+
     def options(self) -> dict[str, Any]:
         """What a node for another selection of inputs is made with."""
         return {"solver": self.solver, "gradient": self.gradient, "on_failure": self.on_failure}

@@ -17,9 +17,16 @@ import torch
 from torch import Tensor
 
 from ddn.optimality import largest, relative_to
-from ddn.quadratic.data import QuadraticData, times
+from ddn.quadratic.data import QuadraticData, nonzero, times
 
-__all__ = ["ActiveSetSystem", "factor_regular", "is_regular", "solve_lower", "solve_upper"]
+__all__ = [
+    "ActiveSetSystem",
+    "factor_regular",
+    "is_regular",
+    "is_semidefinite",
+    "solve_lower",
+    "solve_upper",
+]
 
 # Pivots below this many units of rounding for each row belong to dependent rows.
 _RANK = 10.0
@@ -143,6 +150,15 @@ def factor_regular(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The lower factor, and where the matrix is positive definite beyond rounding."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     return factor, is_regular(matrix, factor) & (info == 0)
+
+
+def is_semidefinite(matrix: Tensor) -> Tensor:
+    """Where a symmetric matrix has no negative eigenvalue beyond rounding."""
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    shift = _RANK * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * nonzero(largest(diagonal))
+    shifted = matrix + torch.diag_embed(shift.unsqueeze(-1).expand_as(diagonal))
+    semidefinite: Tensor = torch.linalg.cholesky_ex(shifted).info == 0
+    return semidefinite
 
 
 def is_regular(matrix: Tensor, factor: Tensor) -> Tensor:

@@ -105,6 +105,11 @@ class QuadraticData:
         return norms
 
     @cached_property
+    def row_sizes(self) -> Tensor:
+        """Absolute values of the rows, ``(*batch, p + k, n)``."""
+        return self.rows.abs()
+
+    @cached_property
     def curvature(self) -> Tensor:
         """Largest diagonal entry of Q, which is its largest entry if it is semidefinite, ``(*batch,)``."""
         return self.symmetric.diagonal(dim1=-2, dim2=-1).abs().amax(-1)

@@ -82,11 +82,11 @@ class QuadraticEngine:
             result = solver.solve(problem, operands)
             if result.multipliers is None:
                 return self.general.solve(operands)
-            y = result.y.reshape(batch.numel(), -1)
+            y = result.y.double().reshape(batch.numel(), -1)
             balanced = problem.balanced(operands)
             found = QuadraticPoint.of(
                 balanced.data,
-                *balanced.to_balanced(y, result.multipliers.reshape(len(y), -1)),
+                *balanced.to_balanced(y, result.multipliers.double().reshape(len(y), -1)),
             )
             start = self._start(operands, y)
             if balanced.units is not None:
@@ -95,6 +95,8 @@ class QuadraticEngine:
             residuals = optimality.residuals
             y, multipliers = balanced.to_original(point.y, point.multipliers)
             status = _verified(result.status.reshape(-1), residuals, y)
+            like = operands[0].dtype
+            y, multipliers, residuals = (t.to(like) for t in (y, multipliers, residuals))
             y, multipliers, status = (
                 t.reshape((*batch, *t.shape[1:])) for t in (y, multipliers, status)
             )
@@ -126,7 +128,7 @@ class QuadraticEngine:
     def _start(self, operands: Sequence[Tensor], y: Tensor) -> Tensor:
         if self.problem.node.starting_point is None:
             return generic_start(y)
-        return self.problem.starting_point(operands).reshape(y.shape)
+        return self.problem.starting_point(operands).double().reshape(y.shape)
 
     def solve_kkt(
         self,

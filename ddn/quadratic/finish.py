@@ -26,24 +26,35 @@ def made_exact(
         start: where solvers start, ``(batch, n)``.
         system: of the active set that the solver has found, or None.
     """
-    before = found.optimality(start)
-    if bool((before.residuals <= _ROUNDING * torch.finfo(found.y.dtype).eps).all()):
+    best = found.optimality(start)
+    if _is_rounding(best):
         if system is not None and system.free is None:
             held = system.kept[:, found.data.num_equalities :]
-            system = system if bool((held == before.active).all()) else None
-        return found, before, system
-    point, system, active = found.polished()
-    optimality = point.optimality(start)
-    # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.
-    good = _is_exact(optimality) & system.regular
-    if not bool(good.all()):
-        # What was found may be better than what was made of it, if the active set is not clear.
-        worst = [o.residuals.nan_to_num(torch.inf).amax(0) for o in (optimality, before)]
-        good = good | (worst[0] <= worst[1]) & (system.regular | ~_is_exact(before))
-        point = point.where(good, found)
-        optimality = point.optimality(start)
-    same = bool((optimality.active == active).all())
-    return point, optimality, system if same else None
+            system = system if bool((held == best.active).all()) else None
+        return found, best, system
+    point, system, active = found, None, None
+    for _ in range(_MAX_ROUNDS):
+        trial, tried, tried_active = point.polished()
+        optimality = trial.optimality(start)
+        # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.
+        worst = [o.residuals.nan_to_num(torch.inf).amax(0) for o in (optimality, best)]
+        better = (worst[0] < worst[1]) & (tried.regular | ~_is_exact(best))
+        if not bool(better.any()):
+            break
+        everywhere = bool(better.all())
+        point = trial if everywhere else trial.where(better, point)
+        best = optimality if everywhere else point.optimality(start)
+        system, active = (tried, tried_active) if everywhere else (None, None)
+        if _is_rounding(best):
+            break
+    same = active is not None and bool((best.active == active).all())
+    return point, best, system if same else None
+
+
+def _is_rounding(optimality: Optimality) -> bool:
+    """Whether nothing is left to be done."""
+    residuals = optimality.residuals
+    return bool((residuals <= _ROUNDING * torch.finfo(residuals.dtype).eps).all())
 
 
 def resumed(point: QuadraticPoint, start: Tensor) -> tuple[QuadraticPoint, Tensor, Tensor]:

@@ -28,7 +28,7 @@ class StatedMatrices:
     Attributes:
         leaves: operands, ``(*batch, *core)``, those that are differentiated requiring grad.
         graph: the matrices as functions of the leaves, one batch dimension or none.
-        data: the same as constants.
+        data: the same as constants, in float64.
         differentiated: positions of operands.
         batch: ``*batch``.
         direct: positions of the operands that the matrices are, by name, if each of them is one; None
@@ -58,12 +58,15 @@ class StatedMatrices:
         parts = {name: value for name, value in graph.parts().items() if value.requires_grad}
         direct = {name: own[id(value)] for name, value in parts.items() if id(value) in own}
         is_direct = len(direct) == len(parts) == len(set(direct.values()))
-        data = graph.map(torch.Tensor.detach)
+        # In double precision: which rows are active is decided by small differences.
+        data = graph.map(lambda value: value.detach().double())
         batch = problem.batch_shape(operands)
         return cls(leaves, graph, data, differentiated, batch, direct if is_direct else None)
 
     def pull_back(self, cotangents: dict[str, Tensor], needed: Sequence[int]) -> dict[int, Tensor]:
         """From cotangents of the matrices to gradients of the operands."""
+        like = self.leaves[0].dtype
+        cotangents = {name: value.to(like) for name, value in cotangents.items()}
         if self.direct is not None:
             found = {
                 position: self._own(cotangents[name], position)
@@ -130,9 +133,9 @@ class KeptSolution:
         """Gradients of operands by position; None where the system is not regular."""
         data = self.stated.data
         n, p, k = data.num_variables, data.num_equalities, data.num_inequalities
-        y, grad_y = (t.reshape(-1, n) for t in (y, grad_y))
+        y, grad_y = (t.double().reshape(-1, n) for t in (y, grad_y))
         multipliers, grad_multipliers = (
-            t.reshape(len(y), -1) for t in (multipliers, grad_multipliers)
+            t.double().reshape(len(y), -1) for t in (multipliers, grad_multipliers)
         )
         active = active.reshape(len(y), -1)
         if data.has_bounds and bool((grad_multipliers[:, p + k :] != 0).any()):

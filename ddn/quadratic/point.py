@@ -61,15 +61,28 @@ class QuadraticPoint:
         return self.gradient + self._forces()
 
     def constraints(self) -> Tensor:
-        """A y − b, G y − h, l − y, y − u, ``(batch, p + q)``; −1 for what is infinite."""
+        """A y − b, G y − h, l − y, y − u, ``(batch, p + q)``; −∞ where there is no constraint."""
         value = times(self.data.rows, self.y) - self.data.right
-        if self.data.h is not None:
-            value = value.masked_fill(value == -torch.inf, -1)
         if self.lower is None:
             return value
         lower, upper = self.data.bounds
-        below = torch.where(lower == -torch.inf, -1, lower - self.y)
-        return torch.cat([value, below, torch.where(upper == torch.inf, -1, self.y - upper)], -1)
+        return torch.cat([value, lower - self.y, self.y - upper], -1)
+
+    def sizes(self, length: Tensor) -> Tensor:
+        """Sizes of the terms of all rows, not smaller than ε^(1/4) ‖row‖ times a length, ``(batch, p + q)``.
+
+        Args:
+            length: of y, ``(batch, 1)``.
+        """
+        data, y = self.data, self.y.abs()
+        least = torch.finfo(y.dtype).eps ** 0.25 * length
+        right = data.right.abs()
+        sizes = times(data.row_sizes, y) + right.masked_fill(right == torch.inf, 0)
+        sizes = torch.maximum(sizes, data.row_norms * least)
+        if self.lower is None:
+            return nonzero(sizes)
+        own = [y + side.abs().masked_fill(side.abs() == torch.inf, 0) for side in data.bounds]
+        return nonzero(torch.cat([sizes, *(torch.maximum(part, least) for part in own)], -1))
 
     def optimality(self, start: Tensor) -> Optimality:
         """Residuals and active set, relative as in :mod:`ddn.optimality`.
@@ -98,15 +111,12 @@ class QuadraticPoint:
         natural = torch.minimum(largest(gradient) / nonzero(data.curvature), largest(start))
         length = torch.maximum(size, natural)
         length = torch.where(length > 0, length, largest(start)).unsqueeze(-1)
-        norms = self._norms()
-        reach = norms * length
-        equality = largest(
-            value[:, :p] / nonzero(torch.maximum(reach[:, :p], data.right[..., :p].abs()))
-        )
+        norms, reach = self._norms(), self.sizes(length)
+        equality = largest(value[:, :p] / reach[:, :p])
         if value.shape[-1] == p:
             nothing, none = torch.zeros_like(size), value[:, p:] > 0
             return Optimality(stationarity, equality, nothing, nothing, none, none, (terms, length))
-        slack = -value[:, p:] / nonzero(reach[:, p:])
+        slack = -value[:, p:] / reach[:, p:]
         violation, slack = (-slack).clamp_min(0), slack.clamp_min(0)
         signed = self.multipliers[:, p:] * (norms[..., p:] / scale.unsqueeze(-1))
         nu = signed.abs()
@@ -162,16 +172,16 @@ class QuadraticPoint:
         pulled = times(data.rows.mT, self.rows)
         gradient = self.gradient
         force = nonzero(torch.stack([gradient, pulled]).abs().amax((0, -1))).unsqueeze(-1)
-        length = nonzero(largest(self.y)).unsqueeze(-1)
-        norms = data.row_norms[..., p:]
-        slack = (data.right - times(data.rows, self.y))[:, p:]
-        held = self.rows[:, p:] * (norms / force) > slack / nonzero(norms * length)
+        sizes = self.sizes(nonzero(largest(self.y)).unsqueeze(-1))
+        slack = -self.constraints() / sizes
+        r = data.rows.shape[-2]
+        held = self.rows[:, p:] * (data.row_norms[..., p:] / force) > slack[:, p:r]
         kept = torch.cat([held.new_ones(len(held), p), held], -1)
         y, free, sides = self.y, None, []
         if self.lower is not None and self.upper is not None:
             lower, upper = data.bounds
-            below = (self.lower / force > (y - lower) / length) & lower.isfinite()
-            above = (self.upper / force > (upper - y) / length) & upper.isfinite()
+            near = slack[:, r:].split(y.shape[-1], -1)
+            below, above = self.lower / force > near[0], self.upper / force > near[1]
             same = (lower == upper).expand_as(below)
             y = torch.where(below | same, lower, torch.where(above, upper, y))
             free, sides = ~(below | above | same), [below | same, above | same]

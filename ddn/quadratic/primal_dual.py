@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.optimality import largest
 from ddn.quadratic.active_set import (
     ActiveSetSystem,
     factor_regular,
@@ -71,10 +70,11 @@ def find_active_set(data: QuadraticData, active: Tensor, max_rounds: int) -> Dua
     gram = half.mT @ half
     forward = solve_lower(factor, data.q)
     excess = (-times(half.mT, forward) - data.right).expand(size, rows.shape[-2])
-    # What is infinite is never violated.
-    excess = excess.masked_fill(excess == -torch.inf, -1)
-    held = torch.cat([active.new_ones(size, p), active], -1)
-    least = _ROUNDING * torch.finfo(data.q.dtype).eps * largest(excess).unsqueeze(-1)
+    # What is infinite is no constraint.
+    exists = excess != -torch.inf
+    excess = excess.masked_fill(~exists, -1)
+    held = torch.cat([active.new_ones(size, p), active], -1) & exists
+    rounding = _ROUNDING * torch.finfo(data.q.dtype).eps
     rounds = torch.zeros(size, dtype=torch.int64, device=held.device)
     solved = torch.zeros(size, dtype=torch.bool, device=held.device)
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
@@ -86,9 +86,9 @@ def find_active_set(data: QuadraticData, active: Tensor, max_rounds: int) -> Dua
         schur, failed = torch.linalg.cholesky_ex(masked)
         multipliers = torch.cholesky_solve((excess * weight).unsqueeze(-1), schur).squeeze(-1)
         # A multiplier in units of the violation that it takes back.
-        wanted = (
-            torch.where(held, multipliers * diagonal, excess - times(gram, multipliers)) > least
-        )
+        change = times(gram, multipliers)
+        least = rounding * (excess.abs() + change.abs())
+        wanted = exists & (torch.where(held, multipliers * diagonal, excess - change) > least)
         wanted[:, :p] = True
         solved = (wanted == held).all(-1)
         if bool(solved.all()):

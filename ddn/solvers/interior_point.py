@@ -83,7 +83,7 @@ class InteriorPoint:
         self, problem: Problem, flat: list[Tensor], size: int, warm_start: WarmStart | None
     ) -> SolverResult:
         """By the matrices of the problem; what they do not solve goes to the general method."""
-        limits = self._limits(flat[0].dtype)
+        limits = self._limits(torch.float64)
         found = solve_quadratic(problem, flat, size, limits, warm_start)
         left = (found.status == Status.MAX_ITERATIONS).nonzero().squeeze(-1)
         if len(left):

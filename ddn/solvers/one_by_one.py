@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddn.errors import SignatureError
 from ddn.problem import Problem
+from ddn.quadratic.active_set import is_semidefinite
 from ddn.quadratic.scaled import ScaledProgram
 from ddn.solution import SolverResult, Status, WarmStart
 from ddn.solvers.base import Solver
@@ -63,11 +64,12 @@ def solve_one_by_one(
         torch.from_numpy(np.stack(parts))
         for parts in ([answer[0] for answer in answers], [answer[1] for answer in answers])
     )
-    solved = torch.tensor([answer[2] for answer in answers])
+    # A stationary point of a program that is not convex may be anything.
+    solved = torch.tensor([answer[2] for answer in answers]) & is_semidefinite(data.symmetric)
     iterations = torch.tensor([answer[3] for answer in answers])
     like = operands[0]
-    y, multipliers = (t.to(like) for t in program.restored(y, multipliers))
-    y, multipliers = balanced.to_original(y, multipliers)
+    y, multipliers = (t.to(balanced.data.q.device) for t in program.restored(y, multipliers))
+    y, multipliers = (t.to(like) for t in balanced.to_original(y, multipliers))
     status = torch.where(solved, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
     status, iterations = status.to(like.device), iterations.to(like.device)
     if not bool(solved.all()):

@@ -58,7 +58,8 @@ class PrimalDualActiveSet:
         else:
             active = warm_start.multipliers.reshape(size, -1)[:, p:] > 0
         found = find_active_set(data, active, self.max_rounds)
-        y, multipliers = balanced.to_original(found.y, found.rows)
+        like = operands[0]
+        y, multipliers = (t.to(like) for t in balanced.to_original(found.y, found.rows))
         status = torch.where(found.solved, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
         iterations = found.rounds
         if not bool(found.solved.all()):

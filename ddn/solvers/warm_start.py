@@ -68,6 +68,13 @@ class WarmStarted:
         multipliers = None
         if self.multipliers:
             joined = torch.cat([part.to(like) for part in self.multipliers], -1)
+            rows = problem.constraints(y, operands).shape[-1]
+            if joined.shape[-1] != rows:
+                raise ShapeError(
+                    f"{name}: warm_start has {joined.shape[-1]} multipliers, but the problem has {rows} "
+                    "constraints: give a solution of the same node for inputs of the same core shapes, or "
+                    "its y alone."
+                )
             multipliers = self._expand(name, joined, batch)
             usable = (known & multipliers.isfinite().all(-1)).unsqueeze(-1)
             multipliers = torch.where(usable, multipliers, 0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddn.problem import Problem
+from ddn.quadratic.active_set import is_semidefinite
 from ddn.quadratic.feasibility import are_infeasible
 from ddn.quadratic.finish import resumed
 from ddn.quadratic.mehrotra import predictor_corrector
@@ -59,7 +60,8 @@ def solve_quadratic(
         given = QuadraticPoint.of(
             data,
             *balanced.to_balanced(
-                warm_start.y.reshape(y.shape), warm_start.multipliers.reshape(multipliers.shape)
+                warm_start.y.double().reshape(y.shape),
+                warm_start.multipliers.double().reshape(multipliers.shape),
             ),
         )
         point, solved, iterations = resumed(given, generic_start(y))
@@ -76,7 +78,8 @@ def solve_quadratic(
         found, scaled, error, count = predictor_corrector(program, limits.max_iterations, tolerance)
         near = QuadraticPoint.of(part, *program.one_sided(found, scaled))
         point, solved, rounds = resumed(near, generic_start(y))
-        accepted = solved | (error <= limits.acceptable)
+        accepted = (error <= limits.acceptable) & is_semidefinite(part.symmetric)
+        accepted = accepted | solved
         point = point.where(solved, near)
         y[left], multipliers[left] = point.y, point.multipliers
         status[left[accepted]] = int(Status.CONVERGED)
@@ -84,4 +87,5 @@ def solve_quadratic(
         left = left[~accepted]
     if len(left):
         status[left[are_infeasible(data.select(left), len(left))]] = int(Status.INFEASIBLE)
-    return SolverResult(*balanced.to_original(y, multipliers), status, iterations)
+    y, multipliers = (t.to(flat[0]) for t in balanced.to_original(y, multipliers))
+    return SolverResult(y, multipliers, status, iterations)
