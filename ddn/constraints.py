@@ -63,7 +63,7 @@ def flatten_constraints(value: Any, name: str = "A constraint function") -> Tens
                 "Return the difference that is zero (equality) or at most zero (inequality), such as "
                 "`y.sum() - 1` for `y.sum() == 1`."
             )
-        return value.reshape(-1)
+        return value.reshape(value.numel())
     if isinstance(value, tuple | list) and value:
         return torch.cat([flatten_constraints(part, name) for part in value])
     raise SignatureError(

@@ -33,20 +33,22 @@ def made_exact(
             system = system if bool((held == best.active).all()) else None
         return found, best, system
     point, system, active = found, None, None
+    trial, known = found, None
     for _ in range(_MAX_ROUNDS):
-        trial, tried, tried_active = point.polished()
+        # An active set may get worse before it is right.
+        trial, tried, tried_active = trial.polished()
         optimality = trial.optimality(start)
         # Where rows are dependent, multipliers of the active set are anything; the solver's own are as good.
         worst = [o.residuals.nan_to_num(torch.inf).amax(0) for o in (optimality, best)]
         better = (worst[0] < worst[1]) & (tried.regular | ~_is_exact(best))
-        if not bool(better.any()):
+        if bool(better.all()):
+            point, best, system, active = trial, optimality, tried, tried_active
+        elif bool(better.any()):
+            point, system, active = trial.where(better, point), None, None
+            best = point.optimality(start)
+        if _is_rounding(best) or (known is not None and bool((tried_active == known).all())):
             break
-        everywhere = bool(better.all())
-        point = trial if everywhere else trial.where(better, point)
-        best = optimality if everywhere else point.optimality(start)
-        system, active = (tried, tried_active) if everywhere else (None, None)
-        if _is_rounding(best):
-            break
+        known = tried_active
     same = active is not None and bool((best.active == active).all())
     return point, best, system if same else None
 
