@@ -134,3 +134,74 @@ def test_a_matrix_from_outside_is_an_error():
 
 def test_the_shared_contract():
     ddn.testing.check_node(Portfolio(), *data(3))
+
+
+class Projection(ddn.DeclarativeNode):
+    """argmin ½ ‖y − x‖² s.t. y ≥ 0, with matrices that a test replaces."""
+
+    signature = "(n)->(n)"
+
+    def objective(self, x, y):
+        return 0.5 * (y - x).square().sum()
+
+    def bounds(self, x):
+        return 0, None
+
+    def quadratic_program(self, x):
+        identity = torch.eye(x.shape[-1], dtype=x.dtype)
+        return ddn.QuadraticData(identity, self.linear(x), lower=torch.zeros_like(x))
+
+    def linear(self, x):
+        return -x
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        lambda x: (
+            -x * x.sum() / x.sum(-1, keepdim=True) if x.ndim == 1 else -x * x.sum() / x[0].sum()
+        ),
+        lambda x: (
+            -x + x.mean(0, keepdim=True) - x.mean(0, keepdim=True)[..., :1] * 0
+            if x.ndim > 1
+            else -x
+        ),
+    ],
+    ids=["total", "mean"],
+)
+def test_matrices_that_mix_the_problems_of_a_batch_are_an_error(linear):
+    node = type("Mixed", (Projection,), {"linear": lambda self, x: linear(x)})()
+    with pytest.raises(SignatureError, match="problems of a batch are not mixed"):
+        node(torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [lambda x: -x.detach(), lambda x: -torch.tensor(x.tolist(), dtype=x.dtype)],
+    ids=["detached", "copied"],
+)
+def test_matrices_that_lose_the_derivative_are_an_error(linear):
+    node = type("Cut", (Projection,), {"linear": lambda self, x: linear(x)})()
+    with pytest.raises(SignatureError, match="its derivative differs"):
+        node(torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64))
+
+
+def test_matrices_that_are_right_for_the_first_inputs_only_are_an_error():
+    class Bent(Projection):
+        def objective(self, x, y):
+            return 0.5 * (y - x.square()).square().sum()
+
+    with pytest.raises(SignatureError, match="not describe the same problem"):
+        Bent()(torch.ones(3, dtype=torch.float64))
+
+
+def test_what_could_not_be_compared_is_compared_later():
+    class Wrong(Projection):
+        def linear(self, x):
+            return -2 * x
+
+    node = Wrong(on_failure="nan")
+    x = torch.full((3,), torch.nan, dtype=torch.float64)
+    assert node(x).isnan().all()
+    with pytest.raises(SignatureError, match="not describe the same problem"):
+        node(torch.ones(3, dtype=torch.float64))
