@@ -63,7 +63,7 @@ class ImplicitEngine:
         y, multipliers = apply_policy(
             self.on_failure,
             status != Status.CONVERGED,
-            lambda: failure_message(self.problem, self.solver, status),
+            lambda: self._message(status),
             (found.y, found.multipliers),
         )
         diagnostics = (
@@ -79,6 +79,18 @@ class ImplicitEngine:
         central_y, central_multipliers = self._central_point(found, operands)
         self._keep(found, central_y, central_multipliers, operands)
         return (central_y, central_multipliers, *diagnostics, y, multipliers)
+
+    def _message(self, status: Tensor) -> str:
+        message = failure_message(self.problem, self.solver, status)
+        solver = getattr(self.solver, "solver", self.solver)  # of a warm start
+        unstated = hasattr(solver, "manifold") and not self.problem.has_equality
+        if not (unstated and bool((status == Status.NOT_STATIONARY).any())):
+            return message
+        return (
+            f"{message}\n  The solver searches on a manifold that the node does not state by `equality`, so "
+            "that the conditions of constraints do not hold: use gradient=ddn.RiemannianGradient(), the only "
+            "one for quotient manifolds such as subspaces, where the KKT matrix is singular."
+        )
 
     def _keep(
         self, found: VerifiedSolution, y: Tensor, multipliers: Tensor, operands: Sequence[Tensor]

@@ -251,6 +251,12 @@ class DeclarativeNode(nn.Module):
             raise SignatureError(
                 f"{type(self).__name__}.certificate needs at least one problem, but the batch is empty."
             )
+        if isinstance(self._default_gradient(), RiemannianGradient):
+            raise SignatureError(
+                f"{type(self).__name__}.certificate measures optimality conditions of stated constraints, "
+                "and this node is differentiated on a manifold without: see `status` and `stationarity` of "
+                "`solution`, or state the manifold by `equality` and use gradient=ddn.ImplicitGradient()."
+            )
         problem, operands = bound.problem, [operand.detach() for operand in bound.operands]
         require_feasible_size(problem)
         solver = self._default_solver() if y is None else GivenPoint(y)

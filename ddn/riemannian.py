@@ -21,15 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddn.engine import failure_message
 from ddn.errors import DerivativeError, SignatureError, SingularSystemError
 from ddn.failure import apply_policy, format_indices
-from ddn.forward_mode import inside_transform, own_memory
+from ddn.forward_mode import inside_transform
 from ddn.functional import isolated
-from ddn.generic import generic_signs
-from ddn.optimality import acceptable_residual, largest
+from ddn.on_manifold import blocks_of, hessian_product, project, slope_of, solve_on_manifold
 from ddn.problem import Problem
-from ddn.solution import SolvedProblem, Status
+from ddn.solution import SolvedProblem
 from ddn.solvers.base import Solver
 from ddn.solvers.manifolds import as_parts, manifold_of, vertical_part
 
@@ -71,54 +69,23 @@ class RiemannianGradient:
             )
         inner = getattr(solver, "solver", solver)  # of a warm start
         manifold = manifold_of(problem, self.manifold or getattr(inner, "manifold", None))
-        y, status, residual, iterations = _solve(problem, manifold, solver, operands, on_failure)
+        found = solve_on_manifold(problem, manifold, solver, operands, on_failure)
         tangent = _Tangent(problem, manifold, on_failure)
-        y = _OnManifold.apply(tangent, y, *operands)
-        nothing = y.detach()[..., :0]
-        none = torch.zeros_like(nothing, dtype=torch.bool)
-        zero = torch.zeros_like(residual)
-        return SolvedProblem(y, nothing, none, none, status, iterations, residual, zero, zero, zero)
-
-
-@torch.no_grad()
-def _solve(
-    problem: Problem, manifold: Any, solver: Solver, operands: Sequence[Tensor], on_failure: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y, status, size of the Riemannian gradient beside its terms, and iterations."""
-    result = solver.solve(problem, operands)
-    flat = problem.flatten_batch(operands)
-    y = result.y.reshape(-1, problem.num_variables)
-    residuals = []
-    for index in range(len(y)):
-        single = problem.select(flat, torch.tensor(index, device=y.device))
-        residuals.append(_residual(problem, manifold, y[index], single))
-    residual = torch.stack(residuals).reshape(result.status.shape)
-    solved = residual <= acceptable_residual(y.dtype)
-    claimed = result.status == Status.CONVERGED
-    status = torch.where(claimed & ~solved, int(Status.NOT_STATIONARY), result.status)
-    status = torch.where(claimed & ~residual.isfinite(), int(Status.NOT_FINITE), status)
-    (y,) = apply_policy(
-        on_failure,
-        status != Status.CONVERGED,
-        lambda: failure_message(problem, solver, status),
-        (result.y,),
-    )
-    return own_memory((y,))[0], status, residual, result.iterations
-
-
-def _residual(problem: Problem, manifold: Any, y: Tensor, operands: Sequence[Tensor]) -> Tensor:
-    if not bool(y.isfinite().all()):
-        return y.new_tensor(torch.nan)
-    slope = problem.gradient(y, operands)
-    if not bool(slope.isfinite().all()):
-        return y.new_tensor(torch.nan)
-    blocks = _blocks(problem, y)
-    along = _project(manifold, blocks, _blocks(problem, slope))
-    with torch.enable_grad():
-        generic = generic_signs(y) * largest(y)
-        curved = _hessian_product(problem, y, generic, operands)
-    size = max(float(slope.norm()), float(curved.norm()))
-    return y.new_tensor(float(np.linalg.norm(along)) / size if size else 0.0)
+        y, multipliers = _OnManifold.apply(tangent, found.y, found.multipliers, *operands)
+        none = torch.zeros_like(found.y[..., :0], dtype=torch.bool)
+        zero = torch.zeros_like(found.stationarity)
+        return SolvedProblem(
+            y,
+            multipliers,
+            none,
+            none,
+            found.status,
+            found.iterations,
+            found.stationarity,
+            found.feasibility,
+            zero,
+            zero,
+        )
 
 
 class _Tangent:
@@ -155,23 +122,32 @@ class _Tangent:
         self, index: int, y: Tensor, grad_y: Tensor, operands: Sequence[Tensor]
     ) -> Tensor | None:
         problem, manifold = self.problem, self.manifold
-        if not bool(y.isfinite().all()):
-            return (
-                torch.full_like(y, torch.nan) if bool((grad_y != 0).any()) else y.new_zeros(len(y))
-            )
-        point, vector = _blocks(problem, y), _blocks(problem, grad_y)
+        if not bool((grad_y != 0).any()):
+            return torch.zeros_like(y)  # no derivative is asked for, whatever the solution
+        if not bool((y.isfinite() & grad_y.isfinite()).all()):
+            return torch.full_like(y, torch.nan)
+        point, vector = blocks_of(problem, y), blocks_of(problem, grad_y)
         self._require_horizontal(index, point, vector)
         basis = _basis(manifold, problem, point)
-        slope = _blocks(problem, problem.gradient(y, operands))
+        if len(basis) != manifold.dim:
+            raise DerivativeError(
+                f"{type(problem.node).__name__}, batch element {index}: the projection to the tangent "
+                f"space has rank {len(basis)}, and the manifold ({manifold}) dimension {manifold.dim}. The "
+                "solution is no regular point, or the projection is not orthogonal, like that of "
+                "Pymanopt's Elliptope. Use another manifold, or state constraints."
+            )
+        slope = blocks_of(problem, problem.gradient(y, operands))
         columns = []
         for direction in basis:
             ambient = torch.from_numpy(direction).to(y)
             with torch.enable_grad():
-                product = _hessian_product(problem, y, ambient, operands)
+                product = hessian_product(problem, y, ambient, operands)
             columns.append(
-                _riemannian(manifold, point, slope, _blocks(problem, product), direction, basis)
+                _riemannian(manifold, point, slope, blocks_of(problem, product), direction, basis)
             )
-        matrix = np.array(columns)
+        matrix = np.array(columns).reshape(len(basis), len(basis))
+        if not np.isfinite(matrix).all():
+            return torch.full_like(y, torch.nan)
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         limit = len(values) * 1e3 * torch.finfo(y.dtype).eps
         if len(values) and np.abs(values).min() <= limit * np.abs(values).max():
@@ -184,7 +160,8 @@ class _Tangent:
         self, index: int, point: list[np.ndarray], vector: list[np.ndarray]
     ) -> None:
         parts = as_parts(self.manifold)
-        worst = max(vertical_part(*triple) for triple in zip(parts, point, vector, strict=True))
+        parting = [vertical_part(*triple) for triple in zip(parts, point, vector, strict=True)]
+        worst = max(parting) / float(np.linalg.norm(np.concatenate([v.ravel() for v in vector])))
         if worst > 1e-5:
             raise DerivativeError(
                 f"{type(self.problem.node).__name__}, batch element {index}: the loss depends on which of "
@@ -195,95 +172,81 @@ class _Tangent:
 
 
 class _OnManifold(torch.autograd.Function):
-    """x ↦ y for a solution that is known."""
+    """x ↦ y for a solution that is known, and multipliers without derivatives."""
 
     @staticmethod
-    def forward(tangent: _Tangent, y: Tensor, *operands: Tensor) -> Tensor:
-        return y.clone()
+    def forward(
+        tangent: _Tangent, y: Tensor, multipliers: Tensor, *operands: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return y.clone(), multipliers.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.tangent, _, *operands = inputs
-        ctx.save_for_backward(output, *operands)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.tangent, _, _, *operands = inputs
+        ctx.save_for_backward(output[0], *operands)
 
     @staticmethod
     @isolated
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor, grad_multipliers: Tensor) -> tuple[Tensor | None, ...]:
         problem: Problem = ctx.tangent.problem
         if torch.is_grad_enabled():
             raise DerivativeError(
                 f"{type(problem.node).__name__}: RiemannianGradient has first derivatives only. State the "
                 "manifold by `equality` for second ones, or call backward without create_graph=True."
             )
+        if bool((grad_multipliers != 0).any()):
+            raise DerivativeError(
+                f"{type(problem.node).__name__}: RiemannianGradient has no derivatives of multipliers. Use "
+                "gradient=ddn.ImplicitGradient()."
+            )
         y, *operands = ctx.saved_tensors
-        needed = [i for i, need in enumerate(ctx.needs_input_grad[2:]) if need]
+        needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
         result: list[Tensor | None] = [None] * len(operands)
         with problem.attributes.held():
             direction = ctx.tangent.solve(y, grad_y, operands)
-            with torch.enable_grad():
-                leaves = [operands[i].detach().requires_grad_() for i in needed]
-                gradients = torch.autograd.grad(
-                    _pair(problem, y, direction, operands, needed, leaves),
-                    leaves,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
+            gradients = _pull_back(problem, y, direction, operands, needed)
         for position, value in zip(needed, gradients, strict=True):
             result[position] = value
-        return (None, None, *result)
+        return (None, None, None, *result)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise DerivativeError(
+            f"{type(ctx.tangent.problem.node).__name__}: RiemannianGradient has derivatives in reverse mode "
+            "only (backward). State the manifold by `equality` to get forward mode, too."
+        )
 
 
-def _pair(
+def _pull_back(
     problem: Problem,
     y: Tensor,
     direction: Tensor,
     operands: Sequence[Tensor],
     needed: Sequence[int],
-    leaves: Sequence[Tensor],
-) -> Tensor:
-    """⟨direction, ∇_y f⟩ as a function of operands."""
-    moved = [operand.detach() for operand in operands]
-    for position, leaf in zip(needed, leaves, strict=True):
-        moved[position] = leaf
-    variable = y.detach().requires_grad_()
-    value = problem.objective(variable, moved).sum()
-    (slope,) = torch.autograd.grad(value, variable, create_graph=True)
-    total: Tensor = (direction * slope).sum()
-    return total
-
-
-def _hessian_product(
-    problem: Problem, y: Tensor, direction: Tensor, operands: Sequence[Tensor]
-) -> Tensor:
-    """∂²f/∂y² times a direction."""
-    variable = y.detach().requires_grad_()
-    constants = [operand.detach() for operand in operands]
-    value = problem.objective(variable, constants)
-    (slope,) = torch.autograd.grad(value, variable, create_graph=True, materialize_grads=True)
-    if not slope.requires_grad:
-        return torch.zeros_like(y)
-    (product,) = torch.autograd.grad(slope, variable, direction, materialize_grads=True)
-    return product
-
-
-def _blocks(problem: Problem, vector: Tensor) -> list[np.ndarray]:
-    return [block.detach().cpu().double().numpy() for block in problem.split(vector)]
-
-
-def _project(manifold: Any, point: list[np.ndarray], vector: list[np.ndarray]) -> np.ndarray:
-    """Orthogonal projection onto the tangent or horizontal space, in the ambient space, ``(m,)``."""
-    parts = []
-    for factor, y, v in zip(as_parts(manifold), point, vector, strict=True):
-        tangent = factor.projection(y, v)
-        parts.append(np.ravel(factor.embedding(y, tangent)))
-    return np.concatenate(parts)
+) -> tuple[Tensor, ...]:
+    """∂/∂x ⟨direction, ∇_y f⟩ for the operands that are needed."""
+    direction = direction.reshape(-1, direction.shape[-1])
+    # Problems without a part in the loss do not spoil the gradients of what they share, NaN or not.
+    concerned = (direction != 0).any(-1).nonzero().squeeze(-1)
+    with torch.enable_grad():
+        moved = [operand.detach() for operand in operands]
+        leaves = [moved[position].requires_grad_() for position in needed]
+        variable = y.detach().reshape(direction.shape)[concerned].requires_grad_()
+        if len(concerned):
+            selected = problem.select(problem.flatten_batch(moved), concerned)
+            value = problem.objective(variable, selected).sum()
+            slope = slope_of(value, variable)
+            total = (direction[concerned] * slope).sum()
+            if total.requires_grad:
+                return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return tuple(torch.zeros_like(leaf) for leaf in leaves)
 
 
 def _basis(manifold: Any, problem: Problem, point: list[np.ndarray]) -> np.ndarray:
     """Orthonormal rows that span the tangent or horizontal space, ``(dimension, m)``."""
     rows = []
     for unit in torch.eye(problem.num_variables, dtype=torch.float64):
-        rows.append(_project(manifold, point, _blocks(problem, unit)))
+        rows.append(project(manifold, point, blocks_of(problem, unit)))
     _, sizes, directions = np.linalg.svd(np.array(rows))
     basis: np.ndarray = directions[sizes > 0.5]
     return basis

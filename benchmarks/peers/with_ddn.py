@@ -70,7 +70,9 @@ INTERIOR = quadratic_layers(solver=ddn.solvers.InteriorPoint())
 
 CANDIDATES = {
     "ddn": Candidate({**quadratic_layers(), "entropy": entropy, **CONES}),
+    "ddn, one thread": Candidate({**quadratic_layers(), "entropy": entropy, **CONES}, threads=1),
     "ddn, InteriorPoint": Candidate(INTERIOR),
+    "ddn, InteriorPoint, one thread": Candidate(INTERIOR, threads=1),
     "ddn, stated, by Newton": Candidate({"entropy": stated_entropy}),
     "ddn, CvxpyNode": Candidate(dict.fromkeys(("simplex", "entropy"), conic)),
 }

@@ -78,7 +78,8 @@ def _pair(
 
 def _changed(operand: Tensor) -> Tensor:
     flat = operand.reshape(1, -1)
-    size = flat[flat.isfinite()].abs().amax() if flat.numel() else flat.new_zeros(())
+    finite = flat[flat.isfinite()]
+    size = finite.abs().amax() if len(finite) else flat.new_zeros(())
     size = torch.where(size > 0, size, 1)
     change: Tensor = _CHANGE * size * generic_signs(flat, 1)
     if operand.ndim == 2 and operand.shape[0] == operand.shape[1]:

@@ -208,6 +208,8 @@ class _Method:
         finite = point.is_finite
         status[running[~finite]] = int(Status.NOT_FINITE)
         # Decompositions raise an error for a whole batch if one matrix has a NaN.
+        if not bool(finite.any()):
+            return
         point, running = point.select(finite), running[finite]
         operands, box = problem.select(operands, finite.nonzero().squeeze(-1)), box.select(finite)
         progress = Progress.begin(problem, point, start[running], operands)

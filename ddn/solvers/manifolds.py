@@ -13,8 +13,12 @@ from ddn.errors import DeclarativeNodeError, MissingDependencyError, ShapeError
 from ddn.problem import Problem
 
 __all__ = [
+    "Array",
+    "as_blocks_of",
     "as_parts",
+    "as_point",
     "import_pymanopt",
+    "is_product",
     "manifold_of",
     "nearest_point",
     "require_shapes",
@@ -22,6 +26,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+# Of Pymanopt, by the orthogonal group.
+_QUOTIENTS = ("Grassmann", "PSDFixedRank", "Elliptope")
 
 
 def import_pymanopt() -> Any:
@@ -40,35 +47,62 @@ def manifold_of(problem: Problem, manifold: Any = None) -> Any:
 
     Raises:
         DeclarativeNodeError: there is none.
+        TypeError: it is none of Pymanopt.
     """
-    if manifold is not None:
-        return manifold
-    propose = getattr(problem.node, "manifold", None)
-    if propose is None:
-        raise DeclarativeNodeError(
-            f"{type(problem.node).__name__} does not say on which manifold its solution lives: "
-            "pass one, ddn.solvers.Pymanopt(manifold=pymanopt.manifolds.Stiefel(n, p)), or define "
-            "`manifold(*shapes)` on the node."
+    if manifold is None:
+        propose = getattr(problem.node, "manifold", None)
+        if propose is None:
+            raise DeclarativeNodeError(
+                f"{type(problem.node).__name__} does not say on which manifold its solution lives: "
+                "pass one, ddn.solvers.Pymanopt(manifold=pymanopt.manifolds.Stiefel(n, p)), or define "
+                "`manifold(*shapes)` on the node."
+            )
+        manifold = propose(*problem.output_shapes)
+    if isinstance(manifold, import_pymanopt().manifolds.Product) and len(manifold.manifolds) == 1:
+        (manifold,) = manifold.manifolds  # Pymanopt cannot differentiate on a product of one
+    if not isinstance(manifold, import_pymanopt().manifolds.manifold.Manifold):
+        raise TypeError(
+            "manifold is a manifold of Pymanopt such as pymanopt.manifolds.Sphere(n) (an instance, not a "
+            f"class), but {type(problem.node).__name__} was given {manifold!r}."
         )
-    return propose(*problem.output_shapes)
+    return manifold
+
+
+def is_product(manifold: Any) -> bool:
+    """Whether points are lists, with one array for each factor."""
+    return isinstance(manifold, import_pymanopt().manifolds.Product)
 
 
 def as_parts(manifold: Any) -> Sequence[Any]:
     """The factors of a product, or the manifold itself."""
-    if isinstance(manifold, import_pymanopt().manifolds.Product):
-        factors: Sequence[Any] = manifold.manifolds
-        return factors
-    return [manifold]
+    parts: Sequence[Any] = manifold.manifolds if is_product(manifold) else [manifold]
+    return parts
+
+
+def as_blocks_of(manifold: Any, point: Any) -> list[Array]:
+    """A point as one array for each factor."""
+    return list(point) if is_product(manifold) else [point]
+
+
+def as_point(manifold: Any, blocks: Sequence[Array]) -> Any:
+    """One array for each factor as a point."""
+    return list(blocks) if is_product(manifold) else blocks[0]
 
 
 def require_shapes(problem: Problem, manifold: Any, point: Any) -> None:
-    """Raise ShapeError unless points of the manifold have the shapes of the solution blocks."""
-    parts = list(point) if len(as_parts(manifold)) > 1 else [point]
-    found = [np.shape(part) for part in parts]
+    """Raise ShapeError unless points of the manifold are real arrays of the shapes of the solution blocks."""
+    name = type(problem.node).__name__
+    blocks = as_blocks_of(manifold, point)
+    if not all(isinstance(block, np.ndarray) and np.isrealobj(block) for block in blocks):
+        raise ShapeError(
+            f"{name}: points of {manifold} are complex, or several arrays of a decomposition, and a solution "
+            "block is one real tensor. Use another manifold, or a product with one factor for each block."
+        )
+    found = [block.shape for block in blocks]
     expected = [tuple(shape) for shape in problem.output_shapes]
     if found != expected:
         raise ShapeError(
-            f"{type(problem.node).__name__}: its solution has block(s) of shape {expected}, but points of "
+            f"{name}: its solution has block(s) of shape {expected}, but points of "
             f"{manifold} have shape {found}. Use the manifold of that shape, and pymanopt.manifolds.Product "
             "for several blocks."
         )
@@ -121,13 +155,13 @@ def _positive(y: Array) -> Array:
 
 
 def vertical_part(manifold: Any, point: Array, vector: Array) -> float:
-    """How much of a vector points to other representatives of the same point, from 0 to 1.
+    """Size of the part of a vector that points to other representatives of the same point.
 
     On quotients by the orthogonal group, Y and Y Q are one point: the directions Y Ω with skew Ω.
     """
-    if type(manifold).__name__ not in ("Grassmann", "PSDFixedRank", "Elliptope"):
+    if type(manifold).__name__ not in _QUOTIENTS:
         return 0.0
     product = np.swapaxes(point, -1, -2) @ vector
     skew = (product - np.swapaxes(product, -1, -2)) / 2
-    size = float(np.linalg.norm(point) * np.linalg.norm(vector))
+    size = float(np.linalg.norm(point, 2, axis=(-2, -1)).max())
     return float(np.linalg.norm(skew)) / size if size else 0.0

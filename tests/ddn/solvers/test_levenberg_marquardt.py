@@ -298,3 +298,15 @@ def test_what_is_refused():
     node = make("(n)->(n)", lambda x, y: y - x, GaussNewton(), bounds=lambda x: (0, None))
     with pytest.raises(SignatureError, match=r"bounds.*LevenbergMarquardt"):
         node(x)
+
+
+def test_no_finite_problem_at_all():
+    class Shift(ddn.DeclarativeNode):
+        signature = "(n)->(n)"
+
+        def residual(self, x, y):
+            return y - x
+
+    node = Shift(on_failure="nan")
+    solution = node.solution(torch.full((2, 3), torch.nan, dtype=torch.float64))
+    assert (solution.status == ddn.Status.NOT_FINITE).all()
