@@ -26,9 +26,9 @@ class QuadraticProgram(StatedProgram):
     :class:`ddn.ImplicitGradient`, also for ``smoothing``, which linear programs (Q = 0) need: the vertex that
     solves them does not move with q (:class:`ddn.nodes.LinearProgram`).
 
-    The default solver is :class:`ddn.solvers.DAQP` on CPU (``pip install "ddn-torch[qp]"``), else
-    :class:`ddn.solvers.InteriorPoint`. Whatever solves, the solution is made exact on its active set, and
-    verified.
+    The default solver is :class:`ddn.solvers.AutomaticQuadratic`; ``pip install "ddn-torch[qp]"`` brings the
+    compiled ones. Whatever solves, the solution is made exact on its active set, and verified; that, and the
+    first derivative, are computed in float64 whatever the dtype of the inputs.
 
     Shapes: Q ``(*batch, n, n)``, q ``(*batch, n)``, A ``(*batch, p, n)``, b ``(*batch, p)``, G ``(*batch, k,
     n)``, h ``(*batch, k)``, lower and upper ``(*batch, n)``; returns ``(*batch, n)``.
