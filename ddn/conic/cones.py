@@ -1,13 +1,11 @@
-r"""The cone of a cone program: a product of blocks, in the order in which Clarabel and CVXPY list them.
+"""The cone of a cone program: a product of blocks, in the order in which Clarabel and CVXPY list them.
 
-| kind | the cone | its dual |
-|---|---|---|
-| zero | {0} | everything |
-| nonnegative | s ≥ 0 | itself |
-| second-order | ‖s_2..n‖ ≤ s_1 | itself |
-| semidefinite | smat(s) ⪰ 0, s = (S_11, √2 S_12, S_22, √2 S_13, ...) | itself |
-| exponential | closure of {y e^{x/y} ≤ z, y > 0} | closure of {−u e^{v/u} ≤ e w, u < 0} |
-| power | Π u_i^{α_i} ≥ \\|w\\|, u ≥ 0, Σ α_i = 1 | Π (v_i/α_i)^{α_i} ≥ \\|w\\|, v ≥ 0 |
+* zero: {0}; its dual is everything;
+* nonnegative: s ≥ 0; its own dual;
+* second-order: ‖s_2..n‖ ≤ s_1; its own dual;
+* semidefinite: smat(s) ⪰ 0 with s = (S_11, √2 S_12, S_22, √2 S_13, ...); its own dual;
+* exponential: the closure of y e^(x/y) ≤ z, y > 0; its dual is the closure of −u e^(v/u) ≤ e w, u < 0;
+* power: Π u_i^α_i ≥ ‖w‖, u ≥ 0, Σ α_i = 1; its dual is Π (v_i/α_i)^α_i ≥ ‖w‖, v ≥ 0.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ class Pattern:
         above: entries of P off the diagonal.
         diagonal: entries of P on the diagonal.
         order: position in the matrix ↦ unknown; x comes first among the unknowns.
-        rows, columns: of the full matrix in that order, column by column.
+        rows: of all entries in that order, column by column.
+        columns: of these.
         pointers: first entry of every column.
         sources: for every entry its position among the numbers
             (P above the diagonal, S A flat, S A of the groups, diagonal).
