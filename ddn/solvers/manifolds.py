@@ -13,7 +13,6 @@ from ddn.errors import DeclarativeNodeError, MissingDependencyError, ShapeError
 from ddn.problem import Problem
 
 __all__ = [
-    "Array",
     "as_blocks_of",
     "as_parts",
     "as_point",
