@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddn.certificate import Certificate
+from ddn.node import DeclarativeNode
 from ddn.nodes.programs import StatedProgram
 from ddn.solution import Solution
 from ddn.solvers.warm_start import Previous
@@ -153,10 +154,7 @@ class LinearProgram(_Linear):
     ) -> Tensor:
         """The solution; see the class for inputs and errors."""
         node, inputs = self.stated(q=c, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            result: Tensor = super().forward(*inputs, warm_start=warm_start)
-        else:
-            result = node(*inputs, warm_start=warm_start)
+        result: Tensor = DeclarativeNode.forward(node, *inputs, warm_start=warm_start)
         return result
 
     def solution(  # type: ignore[override]
@@ -173,9 +171,7 @@ class LinearProgram(_Linear):
     ) -> Solution:
         """The solution with multipliers and diagnostics; inputs as for the node itself."""
         node, inputs = self.stated(q=c, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            return super().solution(*inputs, warm_start=warm_start)
-        return node.solution(*inputs, warm_start=warm_start)
+        return DeclarativeNode.solution(node, *inputs, warm_start=warm_start)
 
     def certificate(  # type: ignore[override]
         self,
@@ -191,9 +187,7 @@ class LinearProgram(_Linear):
     ) -> Certificate:
         """Whether the gradient can be trusted; inputs as for the node itself."""
         node, inputs = self.stated(q=c, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            return super().certificate(*inputs, y=y)
-        return node.certificate(*inputs, y=y)
+        return DeclarativeNode.certificate(node, *inputs, y=y)
 
     def extra_repr(self) -> str:
         """The options."""

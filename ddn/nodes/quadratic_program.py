@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ddn.certificate import Certificate
+from ddn.node import DeclarativeNode
 from ddn.nodes.programs import StatedProgram
 from ddn.solution import Solution
 from ddn.solvers.warm_start import Previous
@@ -71,10 +72,7 @@ class QuadraticProgram(StatedProgram):
             warm_start: where the solver starts; see :meth:`ddn.DeclarativeNode.forward`.
         """
         node, inputs = self.stated(Q=Q, q=q, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            result: Tensor = super().forward(*inputs, warm_start=warm_start)
-        else:
-            result = node(*inputs, warm_start=warm_start)
+        result: Tensor = DeclarativeNode.forward(node, *inputs, warm_start=warm_start)
         return result
 
     def solution(  # type: ignore[override]
@@ -92,9 +90,7 @@ class QuadraticProgram(StatedProgram):
     ) -> Solution:
         """The solution with multipliers and diagnostics; inputs as for the node itself."""
         node, inputs = self.stated(Q=Q, q=q, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            return super().solution(*inputs, warm_start=warm_start)
-        return node.solution(*inputs, warm_start=warm_start)
+        return DeclarativeNode.solution(node, *inputs, warm_start=warm_start)
 
     def certificate(  # type: ignore[override]
         self,
@@ -111,9 +107,7 @@ class QuadraticProgram(StatedProgram):
     ) -> Certificate:
         """Whether the gradient can be trusted; inputs as for the node itself."""
         node, inputs = self.stated(Q=Q, q=q, A=A, b=b, G=G, h=h, lower=lower, upper=upper)
-        if node is self:
-            return super().certificate(*inputs, y=y)
-        return node.certificate(*inputs, y=y)
+        return DeclarativeNode.certificate(node, *inputs, y=y)
 
 
 def solve_quadratic_program(

@@ -65,15 +65,10 @@ def _pair(
         data = problem.quadratic_program([*batch, *captured])
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return []  # outside of the domain of the hook
-    ranks = {"Q": 2, "A": 2, "G": 2}
-    result: list[tuple[QuadraticData, Sequence[Tensor]]] = []
-    for index, inputs in enumerate((single[: problem.num_inputs], changed)):
-        own = {
-            key: value[index] if value.ndim > ranks.get(key, 1) else value
-            for key, value in data.parts().items()
-        }
-        result.append((QuadraticData(**own), [*inputs, *captured]))
-    return result
+    return [
+        (data.select(torch.tensor(index, device=data.q.device)), [*inputs, *captured])
+        for index, inputs in enumerate((single[: problem.num_inputs], changed))
+    ]
 
 
 def _changed(operand: Tensor) -> Tensor:
