@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ddn_etf.heads.base import Head
+from ddn_etf.heads.base import Head, HeadOutput
 from ddn_etf.heads.fixed_etf import FixedETFHead
 from ddn_etf.heads.linear import LinearHead
 from ddn_etf.heads.nearest_etf import NearestETFHead
 
-__all__ = ["FixedETFHead", "Head", "LinearHead", "NearestETFHead"]
+__all__ = ["FixedETFHead", "Head", "HeadOutput", "LinearHead", "NearestETFHead"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,24 @@ from torch.nn.functional import linear
 from ddn.errors import DtypeError
 from ddn_etf.validation import check_count, check_features
 
-__all__ = ["Head"]
+__all__ = ["Head", "HeadOutput"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOutput:
+    """What a head makes of one batch; a loss takes what it needs of it.
+
+    Attributes:
+        h: (N, d), what the weight is multiplied with.
+        weight: W (K, d), with its gradient where the head has one.
+        bias: b (K,).
+        logits: (N, K), h Wᵀ + b.
+    """
+
+    h: Tensor
+    weight: Tensor
+    bias: Tensor
+    logits: Tensor
 
 
 class Head(nn.Module):
@@ -95,9 +113,16 @@ class Head(nn.Module):
             ShapeError: features not (N, d).
             DtypeError: features not floating point, or wider than ``weight``.
         """
+        return self.outputs(features, labels).logits
+
+    def outputs(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        """Logits as :meth:`forward`, with the features and the classifier they were made of.
+
+        In training mode this is a training step, as :meth:`forward` is: call one of the two.
+        """
         h = self.normalize(features)
-        weight, bias = self.classifier(h, labels)
-        return linear(h, weight.to(h.dtype), bias.to(h.dtype))
+        weight, bias = (part.to(h.dtype) for part in self.classifier(h, labels))
+        return HeadOutput(h, weight, bias, linear(h, weight, bias))
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
