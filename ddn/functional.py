@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -133,6 +134,8 @@ def isolated(function: Function) -> Function:
             with torch.autocast(device, enabled=False):
                 return function(*arguments)
 
+    # Functions of autograd ask for it in every call.
+    wrapped.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return eager(cast("Function", wrapped))
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -199,7 +200,7 @@ class Optimality:
             (terms, torch.maximum(largest(tangent), largest(scales.constraint))),
         )
 
-    @property
+    @cached_property
     def residuals(self) -> Tensor:
         """All four residuals, ``(4, *batch)``."""
         return torch.stack(

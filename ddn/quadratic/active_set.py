@@ -18,18 +18,18 @@ from torch import Tensor
 
 from ddn.optimality import largest, relative_to
 from ddn.quadratic.data import QuadraticData, nonzero, times
+from ddn.quadratic.factor import (
+    DiagonalFactor,
+    Factor,
+    TriangularFactor,
+    factor_or_identity,
+    factor_regular,
+)
 
-__all__ = [
-    "ActiveSetSystem",
-    "factor_regular",
-    "is_regular",
-    "is_semidefinite",
-    "solve_lower",
-    "solve_upper",
-]
+__all__ = ["ActiveSetSystem", "factor_of_hessian", "is_semidefinite"]
 
-# Pivots below this many units of rounding for each row belong to dependent rows.
-_RANK = 10.0
+# Negative curvature below this many units of rounding for each row is none.
+_ROUNDING = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ActiveSetSystem:
         data: of the problems, one batch dimension or none.
         kept: rows of A and G that are held, ``(batch, p + k)``.
         free: variables that are not at a bound, ``(batch, n)``; None without bounds.
-        factor: L, ``(batch, n, n)`` or shared.
+        factor: L.
         half: W, ``(batch, n, p + k)`` or shared; rows that are not held included.
         schur: lower Cholesky factor of the Schur complement, ``(batch, p + k, p + k)``.
         penalty: ρ, ``(batch,)``; None where Q was regular.
@@ -50,7 +50,7 @@ class ActiveSetSystem:
     data: QuadraticData
     kept: Tensor
     free: Tensor | None
-    factor: Tensor
+    factor: Factor
     half: Tensor
     schur: Tensor
     penalty: Tensor | None
@@ -59,28 +59,14 @@ class ActiveSetSystem:
     @classmethod
     def of(cls, data: QuadraticData, kept: Tensor, free: Tensor | None) -> ActiveSetSystem:
         """Factorize."""
-        matrix, rows = data.symmetric, data.rows
-        if free is not None:
-            mask = free.to(matrix.dtype)
-            size = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True)
-            fixed = (1 - mask) * torch.where(size > 0, size, 1)
-            matrix = matrix * mask.unsqueeze(-1) * mask.unsqueeze(-2) + torch.diag_embed(fixed)
-            rows = rows * mask.unsqueeze(-2)
-        factor, regular = factor_regular(matrix)
-        penalty = None
-        if not bool(regular.all()):
-            matrix, penalty = _augmented(matrix, rows, kept)
-            factor, regular = factor_regular(matrix)
-        if not bool(regular.all()):
-            identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-            factor = torch.where(regular[..., None, None], factor, identity)
-        half, schur = rows.mT, matrix.new_zeros(0, 0)
+        rows = data.rows if free is None else data.rows * free.to(data.rows.dtype).unsqueeze(-2)
+        factor, regular, penalty = _factorized(data, rows, kept, free)
+        half, schur = rows.mT, rows.new_zeros(0, 0)
         if rows.shape[-2]:
-            half = torch.linalg.solve_triangular(factor, rows.mT, upper=False)
-            weight = kept.to(matrix.dtype)
-            gram = half.mT @ half
-            gram = gram * weight.unsqueeze(-1) * weight.unsqueeze(-2)
-            schur, independent = factor_regular(gram + torch.diag_embed(1 - weight))
+            half = factor.columns(rows)
+            both = kept.unsqueeze(-1) & kept.unsqueeze(-2)
+            identity = torch.eye(kept.shape[-1], dtype=rows.dtype, device=rows.device)
+            schur, independent = factor_regular(torch.where(both, half.mT @ half, identity))
             regular = regular & independent
         regular = regular.expand(kept.shape[0])
         return cls(data, kept, free, factor, half, schur, penalty, regular)
@@ -97,12 +83,12 @@ class ActiveSetSystem:
             right_y = right_y + self._pull_rows(shift)
         if self.free is not None:
             right_y = right_y * self.free
-        forward = solve_lower(self.factor, right_y)
+        forward = self.factor.lower(right_y)
         if not right_rows.shape[-1]:
-            return solve_upper(self.factor, forward), right_rows
+            return self.factor.upper(forward), right_rows
         excess = _masked(times(self.half.mT, forward) - right_rows, self.kept)
         s = torch.cholesky_solve(excess.unsqueeze(-1), self.schur).squeeze(-1)
-        u = solve_upper(self.factor, forward - times(self.half, s))
+        u = self.factor.upper(forward - times(self.half, s))
         return u, s if shift is None else s + shift
 
     def refined(self, right_y: Tensor, right_rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,28 +132,47 @@ class ActiveSetSystem:
         return times(self.data.rows.mT, s)
 
 
-def factor_regular(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The lower factor, and where the matrix is positive definite beyond rounding."""
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    return factor, is_regular(matrix, factor) & (info == 0)
-
-
 def is_semidefinite(matrix: Tensor) -> Tensor:
     """Where a symmetric matrix has no negative eigenvalue beyond rounding."""
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-    shift = _RANK * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * nonzero(largest(diagonal))
+    shift = (
+        _ROUNDING * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * nonzero(largest(diagonal))
+    )
     shifted = matrix + torch.diag_embed(shift.unsqueeze(-1).expand_as(diagonal))
     semidefinite: Tensor = torch.linalg.cholesky_ex(shifted).info == 0
     return semidefinite
 
 
-def is_regular(matrix: Tensor, factor: Tensor) -> Tensor:
-    """Where the factor of a matrix shows that its rows are independent beyond rounding."""
-    # A pivot against its diagonal entry: what is left of a row after those before it.
-    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-    limit = _RANK * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
-    regular: Tensor = (pivots > limit * matrix.diagonal(dim1=-2, dim2=-1)).all(-1)
-    return regular
+def factor_of_hessian(data: QuadraticData) -> tuple[Factor, Tensor]:
+    """L of Q, and where it exists; something regular elsewhere."""
+    return _diagonal_factor(data.diagonal) or factor_or_identity(data.symmetric)
+
+
+def _factorized(
+    data: QuadraticData, rows: Tensor, kept: Tensor, free: Tensor | None
+) -> tuple[Factor, Tensor, Tensor | None]:
+    """L of Q among the free variables, where it exists, and ρ if Q alone was singular."""
+    matrix, diagonal = data.symmetric, data.diagonal
+    if free is not None and diagonal is not None:
+        diagonal = torch.where(free, diagonal, 1)
+    found = _diagonal_factor(diagonal)
+    if found is not None:
+        return *found, None
+    if free is not None:
+        size = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True)
+        fixed = torch.diag_embed(nonzero(size).expand(*size.shape[:-1], matrix.shape[-1]))
+        matrix = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), matrix, fixed)
+    factor, regular = factor_regular(matrix)
+    if bool(regular.all()):
+        return TriangularFactor(factor), regular, None
+    matrix, penalty = _augmented(matrix, rows, kept)
+    return *factor_or_identity(matrix), penalty
+
+
+def _diagonal_factor(diagonal: Tensor | None) -> tuple[Factor, Tensor] | None:
+    if diagonal is None or not bool((diagonal > 0).all()):
+        return None
+    return DiagonalFactor(diagonal.sqrt()), diagonal.new_ones(diagonal.shape[:-1], dtype=torch.bool)
 
 
 def _masked(value: Tensor, mask: Tensor) -> Tensor:
@@ -182,21 +187,3 @@ def _augmented(matrix: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tens
     size, other = (part.flatten(-2).abs().amax(-1) for part in (matrix, gram))
     penalty = torch.where(size > 0, size, 1) / torch.where(other > 0, other, 1)
     return matrix + penalty[..., None, None] * gram, penalty
-
-
-def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
-    """L⁻¹ v."""
-    if factor.ndim == vector.ndim == 2:
-        solution: Tensor = torch.linalg.solve_triangular(factor, vector.mT, upper=False).mT
-        return solution
-    solution = torch.linalg.solve_triangular(factor, vector.unsqueeze(-1), upper=False)
-    return solution.squeeze(-1)
-
-
-def solve_upper(factor: Tensor, vector: Tensor) -> Tensor:
-    """L⁻ᵀ v."""
-    if factor.ndim == vector.ndim == 2:
-        solution: Tensor = torch.linalg.solve_triangular(factor.mT, vector.mT, upper=True).mT
-        return solution
-    solution = torch.linalg.solve_triangular(factor.mT, vector.unsqueeze(-1), upper=True)
-    return solution.squeeze(-1)

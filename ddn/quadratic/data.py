@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ddn.batching import broadcast_shapes
+
 __all__ = ["QuadraticData", "nonzero", "times"]
 
 
@@ -42,11 +44,7 @@ class QuadraticData:
 
     def parts(self) -> dict[str, Tensor]:
         """The tensors that exist, by name."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) is not None
-        }
+        return {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
 
     def map(self, function: Callable[[Tensor], Tensor]) -> QuadraticData:
         """Apply a function to every tensor."""
@@ -85,7 +83,17 @@ class QuadraticData:
     @cached_property
     def symmetric(self) -> Tensor:
         """½ (Q + Qᵀ)."""
+        if torch.equal(self.Q, self.Q.mT):
+            return self.Q
         return (self.Q + self.Q.mT).mul_(0.5)
+
+    @cached_property
+    def diagonal(self) -> Tensor | None:
+        """Of a Q that all problems share and that is diagonal, ``(n,)``; None for any other."""
+        if self.Q.ndim > 2:
+            return None
+        diagonal = self.Q.diagonal()
+        return diagonal if torch.equal(self.Q, torch.diag(diagonal)) else None
 
     @cached_property
     def rows(self) -> Tensor:
@@ -95,8 +103,8 @@ class QuadraticData:
             return self.q.new_zeros(0, self.num_variables)
         if len(present) == 1:
             return present[0]
-        batch = torch.broadcast_shapes(*(part.shape[:-2] for part in present))
-        return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in present], -2)
+        batch = broadcast_shapes([part.shape[:-2] for part in present])
+        return torch.cat([part.expand(batch + part.shape[-2:]) for part in present], -2)
 
     @cached_property
     def row_norms(self) -> Tensor:
@@ -122,8 +130,8 @@ class QuadraticData:
             return self.q.new_zeros(0)
         if len(present) == 1:
             return present[0]
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in present))
-        return torch.cat([part.expand(*batch, part.shape[-1]) for part in present], -1)
+        batch = broadcast_shapes([part.shape[:-1] for part in present])
+        return torch.cat([part.expand(batch + part.shape[-1:]) for part in present], -1)
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -138,6 +146,9 @@ class QuadraticData:
     def objective(self, y: Tensor) -> Tensor:
         """f at y ``(*batch, n)``."""
         return ((times(self.symmetric, y) / 2 + self.q) * y).sum(-1)
+
+
+_NAMES = tuple(field.name for field in fields(QuadraticData))
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -97,9 +97,7 @@ class QuadraticEngine:
             status = _verified(result.status.reshape(-1), residuals, y)
             like = operands[0].dtype
             y, multipliers, residuals = (t.to(like) for t in (y, multipliers, residuals))
-            y, multipliers, status = (
-                t.reshape((*batch, *t.shape[1:])) for t in (y, multipliers, status)
-            )
+            y, multipliers, status = (_unflattened(t, batch) for t in (y, multipliers, status))
             y, multipliers = apply_policy(
                 self.on_failure,
                 status != Status.CONVERGED,
@@ -107,8 +105,7 @@ class QuadraticEngine:
                 (y, multipliers),
             )
             active, weakly_active = (
-                t.reshape((*batch, t.shape[-1]))
-                for t in (optimality.active, optimality.weakly_active)
+                _unflattened(t, batch) for t in (optimality.active, optimality.weakly_active)
             )
             # What is returned is what is kept: copied here, or it would be on the way out.
             y, multipliers, active = own_memory((y, multipliers, active))
@@ -122,7 +119,7 @@ class QuadraticEngine:
             weakly_active,
             status,
             result.iterations,
-            *residuals.reshape((-1, *batch)).unbind(0),
+            *(_unflattened(part, batch) for part in residuals.unbind(0)),
         )
 
     def _start(self, operands: Sequence[Tensor], y: Tensor) -> Tensor:
@@ -183,6 +180,12 @@ class QuadraticEngine:
         """Drop all that is kept."""
         self._kept.clear()
         self.general.release()
+
+
+def _unflattened(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """``(batch, ...)`` to ``(*batch, ...)``."""
+    # Without a view, where possible: what autograd returns must own its memory.
+    return tensor if len(batch) == 1 else tensor.reshape(batch + tensor.shape[1:])
 
 
 def _verified(status: Tensor, residuals: Tensor, y: Tensor) -> Tensor:

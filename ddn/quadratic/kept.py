@@ -149,8 +149,7 @@ class KeptSolution:
             return None
         rows = multipliers[:, : p + k]
         cotangents = {"q": u, **self._rows(u, s, y, rows)}
-        cross = _outer(u, y, data.Q.ndim)
-        cotangents["Q"] = (cross + cross.mT) / 2
+        cotangents["Q"] = _outer((u, y), (y / 2, u / 2), data.Q.ndim)
         if data.has_bounds:
             force = grad_y + times(data.symmetric, u) + times(data.rows.mT, s)
             lower, upper = active[:, k : k + n], active[:, k + n :]
@@ -172,8 +171,7 @@ class KeptSolution:
         for names, part in ((("A", "b"), slice(0, p)), (("G", "h"), slice(p, None))):
             matrix = getattr(data, names[0])
             if matrix is not None:
-                first = _outer(rows[:, part], u, matrix.ndim)
-                result[names[0]] = first + _outer(s[:, part], y, matrix.ndim)
+                result[names[0]] = _outer((rows[:, part], s[:, part]), (u, y), matrix.ndim)
                 result[names[1]] = -s[:, part]
         return result
 
@@ -185,9 +183,11 @@ def _active_set_system(data: QuadraticData, active: Tensor) -> ActiveSetSystem:
     return ActiveSetSystem.of(data, kept, free)
 
 
-def _outer(a: Tensor, b: Tensor, ndim: int) -> Tensor:
-    """a bᵀ for every problem; summed over them for a matrix that they share."""
-    return a.mT @ b if ndim == 2 else a.unsqueeze(-1) * b.unsqueeze(-2)
+def _outer(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], ndim: int) -> Tensor:
+    """a cᵀ + b dᵀ for every problem; summed over them for a matrix that they share."""
+    if ndim == 2:
+        return torch.cat(left).mT @ torch.cat(right)
+    return torch.stack(left, -1) @ torch.stack(right, -2)
 
 
 def _summed(value: Tensor, like: Tensor) -> Tensor:

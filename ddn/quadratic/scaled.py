@@ -118,20 +118,22 @@ class ScaledProgram:
 
 
 def _is_handy(data: QuadraticData) -> bool:
-    """Whether no number that matters is far from 1, in any problem; false with bounds, NaN or infinity."""
-    if data.has_bounds:
-        return False
-    sizes = [data.curvature, largest(data.q)]
-    largest_right = torch.zeros(())
+    """Whether no number that matters is far from 1, in any problem; false with NaN, or infinity in a row."""
+    sizes, distances = [data.curvature], [largest(data.q)]
     if data.rows.shape[-2]:
         sizes.append(data.row_norms)
-        largest_right = largest(data.right)
-    low, high = zip(*(map(float, size.aminmax()) for size in (*sizes, largest_right)), strict=True)
-    # Q and the rows have their size; q and the right sides tell how far away the solution is.
+        distances.append(largest(data.right))
+    if data.has_bounds:
+        # What is infinite is no bound.
+        sides = (side.masked_fill(side.abs() == torch.inf, 0) for side in data.bounds)
+        distances += [largest(side) for side in sides]
+    own = [tuple(map(float, size.aminmax())) for size in sizes]
+    far = [tuple(map(float, distance.aminmax())) for distance in distances]
+    # Q and the rows have their size; q, right sides and bounds tell how far away the solution is.
     return (
-        all(value >= 1 / _HANDY for value in (low[0], *low[2:-1]))
-        and all(value <= _HANDY for value in high)
-        and max(low[1], low[-1]) >= 1 / _HANDY
+        all(low >= 1 / _HANDY and high <= _HANDY for low, high in own)
+        and all(high <= _HANDY for _, high in far)
+        and max(low for low, _ in far) >= 1 / _HANDY
     )
 
 
