@@ -59,7 +59,7 @@ class PIQP:
         piqp, data = import_piqp(), program.data
         p, n = data.num_equalities, data.num_variables
         hessian, linear = data.symmetric.numpy(), data.q.numpy()
-        rows, right = data.rows.numpy(), data.right.numpy()
+        rows, right = _without_infinite_rows(data.rows.numpy(), data.right.numpy())
         sides = [bound.expand(program.size, -1).numpy() for bound in data.bounds]
 
         def single(index: int) -> Answer:
@@ -93,6 +93,14 @@ class PIQP:
         settings.eps_abs = settings.eps_rel = self.tolerance
         settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = self.tolerance
         settings.check_duality_gap = True
+
+
+def _without_infinite_rows(rows: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """0 ≤ 1 in place of rows that are no constraint, about which the package would print a text."""
+    infinite = right == np.inf
+    if not infinite.any():
+        return rows, right
+    return np.where(infinite[..., None], 0.0, rows), np.where(infinite, 1.0, right)
 
 
 def import_piqp() -> Any:

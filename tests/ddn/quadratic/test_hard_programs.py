@@ -32,6 +32,14 @@ def test_infinite_rows_are_never_active(size, tolerance):
 
 
 @solvers
+def test_infinite_rows_are_passed_over_without_a_word(solver, capfd):
+    program = random_program((3,), 4, 1, 3)
+    program["h"][1, 0] = torch.inf
+    QuadraticProgram(solver=solver)(**program)
+    assert capfd.readouterr() == ("", "")
+
+
+@solvers
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_absent_bounds_are_never_active(dtype, solver):
     q = torch.tensor([-3e5, -2e5], dtype=dtype, requires_grad=True)
