@@ -17,6 +17,7 @@ from ddn.optimality import largest, scale_beside
 from ddn.problem import Problem
 from ddn.solution import SolverResult, Status, WarmStart
 from ddn.solvers.barrier.batched import Batched
+from ddn.solvers.barrier.program import NodeProgram
 from ddn.solvers.inertia import inertia_corrected_step
 
 __all__ = ["Newton"]
@@ -79,14 +80,17 @@ class Newton:
         iterations = torch.zeros_like(status)
         acceptable = torch.zeros_like(status, dtype=torch.bool)
         memory = y.new_tensor([torch.inf, torch.inf, 0]).repeat(len(y), 1)
-        initial = largest(problem.gradient(start, flat))
-        point = _Point.at(problem, y, flat)
+        program = NodeProgram(problem, flat, None, y)
+        point = first = _Point.at(program, y)
+        initial = largest(first.gradient)
+        if warm_start is not None:
+            initial = largest(problem.gradient(start, flat))
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
-            selected = problem.select(flat, running)
+            selected = program.select(running)
             floor = scale_beside(point.y, start[running], initial[running])
             point, status[running], acceptable[running], memory[running] = self._step(
-                problem, selected, point, floor, extent[running], memory[running]
+                selected, point, floor, extent[running], memory[running]
             )
             y[running] = point.y
             left = status[running] == Status.MAX_ITERATIONS
@@ -96,7 +100,7 @@ class Newton:
                 break
             iterations[running] += 1
         status = torch.where(acceptable, int(Status.CONVERGED), status)
-        multipliers = _Point.at(problem, y, flat).multipliers
+        multipliers = _Point.at(program, y).multipliers
         return SolverResult(
             y.reshape(*batch, y.shape[-1]),
             multipliers.reshape(*batch, multipliers.shape[-1]),
@@ -106,8 +110,7 @@ class Newton:
 
     def _step(
         self,
-        problem: Problem,
-        operands: list[Tensor],
+        program: NodeProgram,
         point: _Point,
         floor: Tensor,
         extent: Tensor,
@@ -124,7 +127,9 @@ class Newton:
         eps = torch.finfo(y.dtype).eps
         tolerance = eps ** (2 / 3) if self.tolerance is None else self.tolerance
         no_inequality = torch.zeros_like(y[..., :0], dtype=torch.bool)
-        hessian = Lagrangian(problem).hessian(y, point.multipliers, no_inequality, operands)
+        hessian = Lagrangian(program.problem).hessian(
+            y, point.multipliers, no_inequality, program.operands
+        )
         scale = _Scale.at(point, hessian, floor)
         error = scale.error(point)
         # Beside the gradient at the start, where that is huge, a point may only look like a solution.
@@ -137,16 +142,14 @@ class Newton:
         )
         target = point.multipliers + correction
 
-        trial = _Point.at(problem, y + direction, operands)
+        trial = _Point.at(program, y + direction)
         after = scale.error(trial)
         newton = convex & (after <= _SUFFICIENT_DECREASE * error)
         detour = newton & ~(after <= _SUFFICIENT_DECREASE * before)
         newton = newton & (~detour | (detours < _DETOURS))
         memory = torch.cat([smallest, (detours + detour).unsqueeze(-1)], -1)
         merit = _Merit.along(point, hessian, direction, target)
-        searched, moved = self._line_search(
-            problem, operands, point, direction, merit, newton, extent
-        )
+        searched, moved = self._line_search(program, point, direction, merit, newton, extent)
         new_y = torch.where(newton.unsqueeze(-1), y + direction, searched)
 
         # Where the objective falls off for ever, gradients vanish, too; but the steps stay long, or y
@@ -176,14 +179,13 @@ class Newton:
         taken = (new_y == trial.y).all(-1)
         stays = (new_y == y).all(-1)
         if not bool((taken | stays).all()):
-            trial = _Point.at(problem, new_y, operands)
+            trial = _Point.at(program, new_y)
         new_point = point.where(stays, trial) if bool(stays.any()) else trial
         return new_point, status, solved | acceptable, memory
 
     def _line_search(
         self,
-        problem: Problem,
-        operands: list[Tensor],
+        program: NodeProgram,
         point: _Point,
         direction: Tensor,
         merit: _Merit,
@@ -197,7 +199,7 @@ class Newton:
         """
         if bool(skip.all()):
             return point.y, ~skip
-        initial = merit.value(problem.objective(point.y, operands), point.constraint)
+        initial = merit.value(point.objective, point.constraint)
         slack = 10 * torch.finfo(initial.dtype).eps * initial.abs()
         # Where curvature almost vanishes, a step is longer than any number of halvings makes up for.
         reach = _LONGEST_STEP * torch.maximum(point.y.abs().amax(-1), extent)
@@ -207,12 +209,12 @@ class Newton:
         for halving in range(self.max_halvings):
             trial = point.y + length.unsqueeze(-1) * direction
             bound = initial + _ARMIJO * length * merit.slope + slack
-            for corrected in (False, True) if problem.has_equality else (False,):
-                constraint = problem.equality(trial, operands)
+            values = program.values(trial)
+            for corrected in (False, True) if point.constraint.shape[-1] else (False,):
                 if corrected:
-                    trial = trial + _normal_step(point.jacobian, constraint)
-                    constraint = problem.equality(trial, operands)
-                passed = merit.value(problem.objective(trial, operands), constraint) <= bound
+                    trial = trial + _normal_step(point.jacobian, values.equality)
+                    values = program.values(trial)
+                passed = merit.value(values.objective, values.equality) <= bound
                 found = torch.where((passed & ~accepted).unsqueeze(-1), trial, found)
                 accepted = accepted | passed
             if bool(accepted.all()):
@@ -232,17 +234,19 @@ class _Point(Batched):
     """
 
     y: Tensor
+    objective: Tensor
     gradient: Tensor
     constraint: Tensor
     jacobian: Tensor
     multipliers: Tensor
 
     @classmethod
-    def at(cls, problem: Problem, y: Tensor, operands: list[Tensor]) -> _Point:
-        gradient = problem.gradient(y, operands)
-        jacobian = problem.constraint_jacobian(y, operands)
-        multipliers = least_squares_multipliers(gradient, jacobian)
-        return cls(y, gradient, problem.equality(y, operands), jacobian, multipliers)
+    def at(cls, program: NodeProgram, y: Tensor) -> _Point:
+        values, first = program.evaluate(y)
+        multipliers = least_squares_multipliers(first.gradient, first.equality)
+        return cls(
+            y, values.objective, first.gradient, values.equality, first.equality, multipliers
+        )
 
     @property
     def stationarity(self) -> Tensor:

@@ -174,11 +174,11 @@ class NodeProgram:
     def __init__(
         self, problem: Problem, operands: Sequence[Tensor], bounds: Tensor | None, like: Tensor
     ) -> None:
-        self._problem = problem
-        self._operands = list(operands)
+        self.problem = problem
+        self.operands = list(operands)
         self._bounds = bounds
         stated = self._rows(like)
-        self._num_equalities = problem.equality(like, self._operands).shape[-1]
+        self._num_equalities = problem.equality(like, self.operands).shape[-1]
         exists = torch.ones_like(stated[:, 1 + self._num_equalities :], dtype=torch.bool)
         self._free: Tensor | None = None
         self._signs: Tensor | None = None
@@ -248,7 +248,7 @@ class NodeProgram:
     def select(self, index: Tensor) -> NodeProgram:
         """Some problems of the batch."""
         result = copy(self)
-        result._operands = self._problem.select(self._operands, index)
+        result.operands = self.problem.select(self.operands, index)
         result._exists = self._exists[index]
         for name in ("_bounds", "_free", "_signs"):
             value = getattr(self, name)
@@ -257,7 +257,7 @@ class NodeProgram:
 
     def _rows(self, y: Tensor) -> Tensor:
         """f, h and the stated rows of g as one vector for every problem, by one mapped call."""
-        problem = self._problem
+        problem = self.problem
 
         def single(y: Tensor, *operands: Tensor) -> Tensor:
             rows = [problem.objective_of_one(y, *operands).unsqueeze(0)]
@@ -268,7 +268,7 @@ class NodeProgram:
                 rows.append(flatten_constraints(stated).to(y.dtype))
             return torch.cat(rows)
 
-        return problem.vectorize(single, (1,), (y,), self._operands)
+        return problem.vectorize(single, (1,), (y,), self.operands)
 
     def _split(self, y: Tensor, rows: Tensor) -> Values:
         p = self._num_equalities
