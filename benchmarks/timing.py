@@ -6,7 +6,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -20,9 +20,12 @@ def environment() -> str:
 
 
 def compare(
-    candidates: Mapping[str, Callable[[], object]], repeats: int = 15, least_seconds: float = 0.02
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int = 15,
+    least_seconds: float = 0.02,
+    reduce: Callable[[Sequence[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Median seconds per call of each candidate.
+    """Seconds per call of each candidate: the median, or what ``reduce`` makes of all repeats.
 
     Candidates take turns, so that a busy moment of the machine meets all of them. Calls shorter than
     ``least_seconds`` are timed in blocks.
@@ -36,7 +39,7 @@ def compare(
     for _ in range(repeats):
         for name, call in candidates.items():
             times[name].append(_seconds(call, blocks[name]) / blocks[name])
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: reduce(values) for name, values in times.items()}
 
 
 def _seconds(call: Callable[[], object], count: int) -> float:

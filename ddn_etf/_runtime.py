@@ -12,6 +12,12 @@ import torch
 
 __all__ = ["lightning_quietly", "reproducible"]
 
+_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+)
+
 _NOT_FOR_THE_USER = (
     # The loaders here index tensors in memory; worker processes would only cost time.
     ".*does not have many workers.*",
@@ -54,9 +60,10 @@ def lightning_quietly() -> Iterator[None]:
     An interrupt from the keyboard, which Lightning turns into ``SystemExit`` while it ignores all
     later ones, leaves the block as the ``KeyboardInterrupt`` that it was.
     """
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level_before = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels_before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in _NOT_FOR_THE_USER:
@@ -68,4 +75,5 @@ def lightning_quietly() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from stop
     finally:
-        logger.setLevel(level_before)
+        for logger, level in zip(loggers, levels_before, strict=True):
+            logger.setLevel(level)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
-from ddn.errors import DeclarativeNodeError
+from ddn.errors import DeclarativeNodeError, DtypeError, ShapeError
+from ddn_etf.errors import LabelError
 
-__all__ = ["BatchSizeError", "ShuffledBatches", "epoch_seed"]
+__all__ = ["BatchSizeError", "ShuffledBatches", "StratifiedBatches", "epoch_seed"]
 
 
 class BatchSizeError(DeclarativeNodeError, ValueError):
@@ -48,11 +50,74 @@ class ShuffledBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-        order: list[int] = torch.randperm(self.size, generator=generator).tolist()
+        order: list[int] = self.order(generator).tolist()
         for batch in range(len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """All samples, (N,), in the order of one epoch."""
+        return torch.randperm(self.size, generator=generator)
+
+
+class StratifiedBatches(ShuffledBatches):
+    """Shuffled batches in which every class has nearly its share of the whole set.
+
+    Of the n_k samples of class k, in random order, the j-th is put at (j + u_k)/n_k of the epoch,
+    j = 0, 1, ..., with u_k uniform on [0, 1), and batches are cut from what lies there in turn. A
+    batch of B of the N samples then holds n_k B/N of class k up to an error below 1 + n_k K/N (2 for
+    equal classes, where plain shuffling strays by about √(B/K)), and every class with
+    n_k >= N/(B - K) is in every batch. Class means taken from batches become that much steadier.
+
+    Why: the piece of the epoch that a batch is cut from has some length L, and n_k L ± 1 samples of
+    class k lie in it. Summed over the classes, B = N L ± K.
+
+    As :class:`ShuffledBatches`, a function of seed and epoch alone.
+
+    Args:
+        labels: (N,), integers from 0.
+        batch_size: samples per batch.
+        seed: of the run.
+
+    Raises:
+        BatchSizeError: ``batch_size`` is below 1 or above N.
+        ShapeError: labels are not (N,).
+        DtypeError: labels are not integers.
+        LabelError: a label is negative.
+    """
+
+    def __init__(self, labels: Tensor, batch_size: int, seed: int) -> None:
+        _check_labels(labels)
+        super().__init__(len(labels), batch_size, seed)
+        self.labels = labels.detach().cpu().long()
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """All samples, (N,), with every class spread evenly over the epoch."""
+        counts = torch.bincount(self.labels)
+        # Shuffled, then sorted by class: each class one block in random order.
+        shuffled = torch.randperm(self.size, generator=generator)
+        by_class = shuffled[self.labels[shuffled].argsort(stable=True)]
+        label = self.labels[by_class]
+        first = counts.cumsum(dim=0) - counts
+        rank = torch.arange(self.size) - first[label]
+        offset = torch.rand(len(counts), generator=generator, dtype=torch.float64)
+        place = (rank + offset[label]) / counts[label]
+        return by_class[place.argsort(stable=True)]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """One number for a pair; different pairs with epochs below 2^20 have different numbers."""
     return (seed << 20) + epoch
+
+
+def _check_labels(labels: Tensor) -> None:
+    if labels.ndim != 1:
+        raise ShapeError(f"labels must have shape (N,), found {tuple(labels.shape)}")
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise DtypeError(
+            f"labels must be integer class indices, found {labels.dtype}; convert them with .long()"
+        )
+    negative = torch.nonzero(labels < 0).flatten()
+    if len(negative):
+        raise LabelError(
+            f"labels[{int(negative[0])}] is {int(labels[negative[0]])}; classes are numbered from 0"
+        )

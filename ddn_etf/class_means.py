@@ -7,11 +7,15 @@ Equiangular Tight Frame" (2024).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ddn.errors import DeclarativeNodeError
+from ddn_etf._buffers import full_precision, replace_buffers
+from ddn_etf.batch_means import batch_means
+from ddn_etf.distributed import fail_together
 from ddn_etf.errors import LabelError
 from ddn_etf.validation import (
     check_count,
@@ -109,7 +113,9 @@ class ClassMeans(nn.Module):
     features), R and Y are exactly zero and so is the gradient. Half-precision features are averaged
     in float32. The average takes the dtype of the features if that is the wider one.
 
-    The processes of a distributed run do not exchange their means.
+    In a distributed run (a process group of two or more ranks) the means are those of the samples of
+    all ranks, with their gradient: see :mod:`ddn_etf.distributed`. Every rank then holds the same
+    state. A batch that one rank cannot use is refused on all of them.
 
     Args:
         num_classes: K >= 2.
@@ -118,7 +124,12 @@ class ClassMeans(nn.Module):
             :class:`CumulativeAverage`, or any object with their ``weight`` method.
         validate: look for NaN, infinity and labels out of range in every batch. This makes the host
             wait for the device once per batch. Without it NaN spreads to all means, and a sample
-            whose label is out of range counts for the global mean only.
+            whose label is out of range counts for the global mean only; in a distributed run, the
+            ranks do not tell each other of a batch they cannot use, and wait for the one that
+            stopped.
+        class_balanced: take the mean of the means of the classes in the batch for the global mean,
+            in place of the mean of the samples: see :mod:`ddn_etf.batch_means`.
+        synchronize: exchange the means in a distributed run. Without it each rank has its own.
 
     Attributes:
         running_means: R, (d, K).
@@ -143,12 +154,15 @@ class ClassMeans(nn.Module):
         average: MovingAverage = ExponentialAverage(),
         *,
         validate: bool = True,
+        class_balanced: bool = False,
+        synchronize: bool = True,
     ) -> None:
         super().__init__()
         check_num_classes(num_classes)
         check_count("dim", dim, 1)
         self.num_classes, self.dim = num_classes, dim
         self.average, self.validate = average, validate
+        self.class_balanced, self.synchronize = class_balanced, synchronize
         self.register_buffer("running_means", torch.zeros(dim, num_classes))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("class_batches", torch.zeros(num_classes, dtype=torch.int64))
@@ -165,9 +179,43 @@ class ClassMeans(nn.Module):
             FeatureError: NaN or infinity, or no samples; the state is as before.
             LabelError: labels missing in training mode or out of range; the state is as before.
             ShapeError, DtypeError: wrong shapes, dtypes or devices; the state is as before.
+            RankError: another rank was given a batch that it cannot use; the state is as before.
         """
         if not self.training or features is None:
-            return _unit_norm(self.running_means)
+            largest = self.running_means.abs().amax()
+            return _unit_norm(self.running_means, largest, largest == 0)
+        return self.average_in(features, labels)[0]
+
+    def average_in(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Average a batch in, in whatever mode: Y (d, K) and the global mean of the batch (d,).
+
+        Both carry their gradient. Arguments and errors are those of :meth:`forward`.
+        """
+        try:
+            labels = self._checked(features, labels)
+        except DeclarativeNodeError as error:
+            self.refuse(error)
+        if self._fails_together:
+            fail_together(None, self.running_means.device)
+        with full_precision(features.device):
+            return self._average_in(features, labels)
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """Raise an error that comes before a training step, on all ranks of a distributed run.
+
+        Raises:
+            Exception: ``error``; :class:`ddn_etf.distributed.RankError` on the other ranks.
+        """
+        if self._fails_together:
+            fail_together(error, self.running_means.device)
+        raise error
+
+    @property
+    def _fails_together(self) -> bool:
+        return self.validate and self.synchronize
+
+    def _checked(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """The labels of a batch that can be used."""
         if labels is None:
             raise LabelError(
                 "labels are missing: in training mode class means are taken from features and "
@@ -177,58 +225,55 @@ class ClassMeans(nn.Module):
         labels = check_labels(labels, features)
         if self.validate:
             check_values(features, labels, self.num_classes)
-        with torch.autocast(features.device.type, enabled=False):
-            return self._average_in(features, labels)
+        return labels
 
-    def _average_in(self, features: Tensor, labels: Tensor) -> Tensor:
+    def _average_in(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(features.dtype, self.running_means.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        features = features.to(dtype)
-        member = labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)
-        batch_samples = member.sum(dim=0)
-        step = self.step + 1
-        class_batches = self.class_batches + (batch_samples > 0)
-        class_samples = self.class_samples + batch_samples
-        counts = SampleCounts(
-            *(c.to(dtype) for c in (step, class_batches, class_samples, batch_samples))
+        batch = batch_means(
+            features.to(dtype),
+            labels,
+            self.num_classes,
+            class_balanced=self.class_balanced,
+            synchronize=self.synchronize,
         )
-        alpha = self.average.weight(counts).to(dtype)
-        deviations, rounding = _batch_deviations(features, member.to(dtype), counts.batch_samples)
-        # New tensors all the way: nothing that an earlier graph has saved is modified.
+        present = batch.counts > 0
+        step = self.step + 1
+        class_batches = self.class_batches + present
+        class_samples = self.class_samples + batch.counts
+        counts = (step, class_batches, class_samples, batch.counts)
+        alpha = self.average.weight(SampleCounts(*(c.to(dtype) for c in counts)))
+        alpha = present * alpha.to(dtype)
         history = self.running_means.detach().to(dtype)
-        averaged = (1 - alpha) * history + alpha * deviations
-        running = torch.where(batch_samples > 0, averaged, history)
-        largest_alpha = torch.where(batch_samples > 0, alpha, 0).amax()
-        negligible = running.detach().abs().amax() <= largest_alpha * rounding
-        running = torch.where(negligible, 0, running)
-        self.running_means = running.detach()
-        self.step, self.class_batches, self.class_samples = step, class_batches, class_samples
-        return _unit_norm(running)
+        averaged = torch.lerp(history, batch.deviations, alpha)
+        value = averaged.detach()
+        largest = value.abs().amax()
+        negligible = largest <= alpha.amax() * batch.rounding
+        # New tensors all the way: nothing that an earlier graph has saved is modified.
+        replace_buffers(
+            self,
+            running_means=torch.where(negligible, 0, value),
+            step=step,
+            class_batches=class_batches,
+            class_samples=class_samples,
+        )
+        return _unit_norm(averaged, largest, negligible), batch.global_mean
+
+    def scale(self, factor: float) -> None:
+        """Multiply the running means: features were measured in another unit so far."""
+        self.running_means = self.running_means * factor
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         text = f"num_classes={self.num_classes}, dim={self.dim}, average={self.average}"
-        return text if self.validate else f"{text}, validate=False"
+        defaults = {"validate": True, "class_balanced": False, "synchronize": True}
+        changed = (name for name, value in defaults.items() if getattr(self, name) != value)
+        return ", ".join([text, *(f"{name}={getattr(self, name)}" for name in changed)])
 
 
-def _batch_deviations(features: Tensor, member: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Class means minus global mean (d, K), and a bound () on the rounding error in them.
-
-    Both means are taken about a nearby origin, so that a large common offset of the features does
-    not drown their differences. The origin cancels, hence it needs no gradient.
-    """
-    shifted = features - features.detach().mean(dim=0)
-    means = shifted.mT @ member / counts.clamp(min=1)
-    deviations = means - shifted.mean(dim=0).unsqueeze(1)
-    # A sum of N rounded terms is off by about √N units in the last place; the factor is a margin.
-    units = 8 * features.shape[0] ** 0.5 * torch.finfo(features.dtype).eps
-    return deviations, units * shifted.detach().abs().amax()
-
-
-def _unit_norm(matrix: Tensor) -> Tensor:
-    """Divide by the Frobenius norm; zero, with zero derivatives, for the zero matrix."""
-    # Divided by the largest entry first, so that no square over- or underflows.
-    largest = matrix.detach().abs().amax()
-    is_zero = largest == 0
-    scaled = torch.where(is_zero, 1, matrix / torch.where(is_zero, 1, largest))
-    return torch.where(is_zero, 0, scaled / torch.linalg.vector_norm(scaled))
+def _unit_norm(matrix: Tensor, largest: Tensor, is_zero: Tensor) -> Tensor:
+    """Divide by the Frobenius norm; zero, with zero derivatives, for what counts as zero."""
+    # Divided by the largest entry first, so that no square over- or underflows; by infinity for zero.
+    # What is left has a norm of at least 1, or is zero.
+    scaled = matrix / largest.masked_fill(is_zero, torch.inf)
+    return scaled * scaled.square().sum().clamp(min=0.25).rsqrt()

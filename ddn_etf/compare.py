@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from torch import nn
+
+from ddn_etf.checkpoints import CHECKPOINT_NAME, read_checkpoint
 from ddn_etf.data import Dataset
+from ddn_etf.history import EpochRecord
 from ddn_etf.methods import Method
+from ddn_etf.models import small_convnet
 from ddn_etf.settings import TrainingSettings
-from ddn_etf.training import EpochRecord, train
+from ddn_etf.training import train
 
 __all__ = [
-    "QUANTITIES",
-    "TARGET_ACCURACY",
+    "TARGET_ACCURACIES",
     "Comparison",
     "Spread",
     "compare",
     "curve",
     "epochs_to_accuracy",
     "over_seeds",
+    "quantities",
+    "run_folder",
     "spread",
     "summarize",
 ]
 
-TARGET_ACCURACY = 99.0
-"""The train accuracy, per cent, that ``epochs_to_target`` waits for."""
-
-QUANTITIES = (
-    "train_accuracy",
-    "test_accuracy",
-    "train_loss",
-    "test_loss",
-    "train_NC1",
-    "train_NC2",
-    "train_NC3",
-    "test_NC1",
-    "test_NC2",
-    "test_NC3",
-    "epochs_to_target",
-)
-"""What a summary holds: values at the last epoch, and the epochs needed to reach the target."""
+TARGET_ACCURACIES = (99.0, 100.0)
+"""The train accuracies, per cent, that ``epochs_to_99`` and ``epochs_to_100`` wait for."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +58,10 @@ class Comparison:
         """The records of one run, by epoch."""
         return [r for r in self.records if r.head == head and r.seed == seed]
 
+    def runs(self, head: str) -> list[list[EpochRecord]]:
+        """The runs of one head, by seed; seeds that it was not trained with are left out."""
+        return [run for run in (self.run(head, seed) for seed in self.seeds) if run]
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -86,8 +82,13 @@ def compare(
     dataset: Dataset,
     settings: TrainingSettings | None = None,
     *,
+    backbone: Callable[[int], nn.Module] = small_convnet,
     on_start: Callable[[str, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_kept: Callable[[EpochRecord], None] | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    tensorboard: bool = False,
 ) -> Comparison:
     """Train every head with every seed, one run after the other.
 
@@ -99,23 +100,58 @@ def compare(
         seeds: one run per head and seed.
         dataset: train and test split.
         settings: what all runs share.
-        on_start: called with the name of the head and the seed before every run.
+        backbone: dim -> network from inputs to features (N, dim).
+        on_start: called with the name of the head and the seed before every run that is trained.
         on_epoch: called with what was measured, after every epoch of every run.
+        on_kept: called with what was measured last of every run that was already finished.
+        folder: where every run has a folder of its own, :func:`run_folder`, with its checkpoint.
+        resume: keep the runs that are finished there, go on with the one that was interrupted, and
+            train those that are missing.
+        tensorboard: also write logs for TensorBoard into the folders of the runs.
 
     Returns:
         The records of all runs, grouped by head and then by seed.
+
+    Raises:
+        ResumeError: ``resume`` with a run in the folder that had other settings, or without folder.
     """
     settings = settings or TrainingSettings()
     records: list[EpochRecord] = []
     for method in methods:
         for seed in seeds:
-            if on_start is not None:
+            place = None if folder is None else run_folder(folder, method.name, seed)
+            checkpoint = None if place is None else place / CHECKPOINT_NAME
+            started = resume and checkpoint is not None and checkpoint.is_file()
+            kept = (
+                started
+                and checkpoint is not None
+                and len(read_checkpoint(checkpoint)["history"]) == settings.epochs
+            )
+            if on_start is not None and not kept:
                 on_start(method.name, seed)
-            records += train(method, seed, dataset, settings, on_epoch=on_epoch).history
+            history = train(
+                method,
+                seed,
+                dataset,
+                settings,
+                backbone=backbone,
+                on_epoch=on_epoch,
+                checkpoint_dir=place,
+                resume=started or (resume and folder is None),
+                tensorboard=tensorboard,
+            ).history
+            if on_kept is not None and kept:
+                on_kept(history[-1])
+            records += history
     return Comparison(dataset.name, settings, tuple(methods), tuple(seeds), tuple(records))
 
 
-def epochs_to_accuracy(run: Sequence[EpochRecord], target: float = TARGET_ACCURACY) -> float:
+def run_folder(folder: Path, head: str, seed: int) -> Path:
+    """Where a comparison keeps one of its runs: ``runs/HEAD-seed-N``."""
+    return folder / "runs" / f"{head}-seed-{seed}"
+
+
+def epochs_to_accuracy(run: Sequence[EpochRecord], target: float = TARGET_ACCURACIES[0]) -> float:
     """The first epoch whose train accuracy is at least ``target``; infinite if there is none."""
     return next((r.epoch for r in run if r.values["train_accuracy"] >= target), math.inf)
 
@@ -125,25 +161,40 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def quantities(records: Iterable[EpochRecord]) -> tuple[str, ...]:
+    """What a summary of these records holds: all that was measured, and the epochs to the targets."""
+    measured = dict.fromkeys(name for record in records for name in record.values)
+    return (*measured, *(f"epochs_to_{target:g}" for target in TARGET_ACCURACIES))
+
+
 def summarize(comparison: Comparison) -> dict[str, dict[str, Spread]]:
-    """Median and range over the seeds of every quantity of :data:`QUANTITIES`, by head."""
+    """Median and range over the seeds of everything measured, by head.
+
+    Values are those of the last epoch of each run; ``epochs_to_99`` and ``epochs_to_100`` are the
+    first epochs with that train accuracy, infinite where there is none.
+    """
+    names = quantities(comparison.records)
     summary: dict[str, dict[str, Spread]] = {}
     for method in comparison.methods:
-        runs = [comparison.run(method.name, seed) for seed in comparison.seeds]
-        quantities = {"epochs_to_target": spread([epochs_to_accuracy(run) for run in runs])}
-        for quantity in QUANTITIES:
-            if quantity not in quantities:
-                quantities[quantity] = spread([run[-1].values[quantity] for run in runs])
-        summary[method.name] = {quantity: quantities[quantity] for quantity in QUANTITIES}
+        runs = comparison.runs(method.name)
+        ends = [
+            run[-1].values
+            | {f"epochs_to_{t:g}": epochs_to_accuracy(run, t) for t in TARGET_ACCURACIES}
+            for run in runs
+        ]
+        summary[method.name] = {
+            name: spread([end[name] for end in ends if name in end])
+            for name in names
+            if any(name in end for end in ends)
+        }
     return summary
 
 
 def curve(comparison: Comparison, head: str, quantity: str) -> list[Spread]:
     """Median and range over the seeds of one measured quantity, epoch by epoch."""
-    runs = [comparison.run(head, seed) for seed in comparison.seeds]
     return [
         spread([record.values[quantity] for record in records])
-        for records in zip(*runs, strict=True)
+        for records in zip(*comparison.runs(head), strict=True)
     ]
 
 

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ddn_etf.heads import FixedETFHead, Head, LinearHead, NearestETFHead
+from ddn_etf.frames import orthogonal_frame, softmax_code
+from ddn_etf.heads import (
+    FixedETFHead,
+    FixedFrameHead,
+    Head,
+    LinearHead,
+    NearestETFHead,
+    NearestFrameHead,
+)
 
-__all__ = ["METHODS", "Method", "find_method", "find_methods"]
+__all__ = ["DEFAULT_METHODS", "METHODS", "Method", "find_method", "find_methods"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,27 @@ def _fixed_etf(dim: int, num_classes: int, temperature: float) -> Head:
 
 def _nearest_etf(dim: int, num_classes: int, temperature: float) -> Head:
     return NearestETFHead(dim, num_classes, temperature=temperature)
+
+
+def _plain_linear(dim: int, num_classes: int, temperature: float) -> Head:
+    return LinearHead(dim, num_classes, temperature=temperature)
+
+
+def _detached_nearest_etf(dim: int, num_classes: int, temperature: float) -> Head:
+    return NearestETFHead(dim, num_classes, temperature=temperature, gradient_through_frame=False)
+
+
+def _orthogonal(dim: int, num_classes: int, temperature: float) -> Head:
+    return FixedFrameHead(orthogonal_frame(num_classes, dim), temperature=temperature)
+
+
+def _nearest_orthogonal(dim: int, num_classes: int, temperature: float) -> Head:
+    frame = orthogonal_frame(num_classes, num_classes)
+    return NearestFrameHead(frame, dim, temperature=temperature)
+
+
+def _softmax_code(dim: int, num_classes: int, temperature: float) -> Head:
+    return FixedFrameHead(softmax_code(num_classes, dim), temperature=temperature)
 
 
 METHODS: dict[str, Method] = {
@@ -74,8 +103,59 @@ METHODS: dict[str, Method] = {
             ),
             build=_nearest_etf,
         ),
+        Method(
+            name="plain-linear",
+            title="learned, any length",
+            description=(
+                "The weight is learned by gradient descent, as in torch.nn.Linear; its rows may have "
+                "any length."
+            ),
+            build=_plain_linear,
+        ),
+        Method(
+            name="nearest-etf-detached",
+            title="nearest ETF, detached",
+            description=(
+                "As nearest-etf, but no gradient passes through the declarative node: the weight is "
+                "a constant in each step."
+            ),
+            build=_detached_nearest_etf,
+        ),
+        Method(
+            name="orthogonal",
+            title="orthogonal",
+            description=(
+                "The weight is one orthogonal frame, chosen before training: the minimum of the mean "
+                "squared error without bias (Tirer and Bruna, 2022). Needs d >= K."
+            ),
+            build=_orthogonal,
+        ),
+        Method(
+            name="nearest-orthogonal",
+            title="nearest orthogonal",
+            description=(
+                "The weight is the orthogonal frame nearest to the moving average of the class "
+                "means, found anew in every step by a declarative node. Needs d >= K."
+            ),
+            build=_nearest_orthogonal,
+        ),
+        Method(
+            name="softmax-code",
+            title="softmax code",
+            description=(
+                "The weight is a softmax code (Jiang et al., 2023), chosen before training: the "
+                "simplex ETF while d >= K - 1, and its generalisation for more classes."
+            ),
+            build=_softmax_code,
+        ),
     )
 }
+"""Every method by name."""
+
+DEFAULT_METHODS: tuple[Method, ...] = tuple(
+    METHODS[name] for name in ("linear", "fixed-etf", "nearest-etf")
+)
+"""The three that Markou, Ajanthan and Gould (2024) compare."""
 
 
 def find_method(name: str) -> Method:

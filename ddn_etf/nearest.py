@@ -103,6 +103,11 @@ class NearestFrame(ddn.DeclarativeNode):
         gradient = polar_pull_back(target, y, grad_y, *saved)
         return self._means_gradient(gradient), self.proximal_weight * gradient
 
+    def weight(self, V: Tensor) -> Tensor:
+        """The rotated copy of the frame, one point per row: W = F Vᵀ, ``(*batch, k, d)``."""
+        weight: Tensor = self._frame(V) @ V.mT
+        return weight
+
     def manifold(self, shape: torch.Size) -> Any:
         """The Stiefel manifold, for :class:`ddn.solvers.Pymanopt`."""
         return stiefel(shape)
@@ -224,5 +229,5 @@ class NearestETF(NearestFrame):
 
     def weight(self, V: Tensor) -> Tensor:
         """Classifier W = √(K/(K−1)) M Vᵀ, ``(*batch, K, d)``: unit rows, pairwise cosine −1/(K−1)."""
-        weight: Tensor = self.num_classes**0.5 * self._frame(V) @ V.mT
+        weight: Tensor = self.num_classes**0.5 * super().weight(V)
         return weight

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ddn.errors import DtypeError
+from ddn_etf.schedules import Schedule, positive_value
 from ddn_etf.validation import check_count, check_features
 
 __all__ = ["Head", "HeadOutput"]
+
+# What the numbers are that can follow a schedule, for messages.
+_MEANINGS = {
+    "temperature": "the length of the features (pass None to leave the features as they are)",
+    "proximal_weight": "which decides the directions that the class means leave open",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +54,10 @@ class Head(nn.Module):
         dim: d >= 1, number of features.
         num_classes: K >= 1.
         temperature: τ > 0, the length of the normalised features, or None to leave them as they
-            are.
+            are; or a schedule of τ (:mod:`ddn_etf.schedules`), see :meth:`advance`.
+
+    Attributes:
+        temperature: τ at present, or None.
 
     Raises:
         TypeError: a size is not an integer.
@@ -56,17 +66,62 @@ class Head(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    schedule_step: Tensor
 
-    def __init__(self, dim: int, num_classes: int, temperature: float | None) -> None:
+    def __init__(self, dim: int, num_classes: int, temperature: float | Schedule | None) -> None:
         super().__init__()
         check_count("dim", dim, 1)
         check_count("num_classes", num_classes, 1)
-        if temperature is not None and not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be a positive number, the length of the features, found "
-                f"{temperature}; pass None to leave the features as they are"
-            )
-        self.dim, self.num_classes, self.temperature = dim, num_classes, temperature
+        self.dim, self.num_classes = dim, num_classes
+        self.temperature: float | None = None
+        self._schedules: dict[str, Schedule] = {}
+        if temperature is not None:
+            self._follow("temperature", temperature)
+
+    def advance(self, steps: int = 1) -> None:
+        """Go on to the next step of the schedules; nothing happens where there is none.
+
+        Call it once per epoch or once per batch, as the schedules are meant, on every rank of a
+        distributed run. The number of steps so far is in the state dict (``schedule_step``), so that
+        a checkpoint goes on where it was.
+
+        Args:
+            steps: how many, at least 1.
+
+        Raises:
+            ValueError: a schedule has a value that is not positive; nothing has changed.
+        """
+        check_count("steps", steps, 1)
+        if not self._schedules:
+            return
+        values = self._scheduled(int(self.schedule_step) + steps)
+        self.schedule_step = self.schedule_step + steps
+        self._change(values)
+
+    def _follow(self, name: str, value: float | Schedule) -> None:
+        """Set a number of the head, or have it follow a schedule."""
+        if callable(value):
+            self._schedules[name] = value
+            self.register_buffer("schedule_step", torch.zeros((), dtype=torch.int64))
+        setattr(self, name, positive_value(name, value, _MEANINGS[name]))
+
+    def _scheduled(self, step: int) -> dict[str, float]:
+        return {
+            name: positive_value(name, schedule, _MEANINGS[name], step)
+            for name, schedule in self._schedules.items()
+        }
+
+    def _change(self, values: dict[str, float]) -> None:
+        """Take new values of scheduled numbers; what was found with the old ones is adapted."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        if self._schedules:
+            # What was loaded belongs to these values already.
+            for name, value in self._scheduled(int(self.schedule_step)).items():
+                setattr(self, name, value)
 
     def normalize(self, features: Tensor) -> Tensor:
         """What the weight is multiplied with: h = τ f/‖f‖ row by row, or f without a temperature.
@@ -81,6 +136,15 @@ class Head(nn.Module):
             ShapeError: not (N, d).
             DtypeError: not floating point, or wider than ``weight``.
         """
+        self.check(features)
+        dtype = self.weight.dtype
+        if self.temperature is None:
+            return features.to(dtype)
+        wide = features.to(torch.promote_types(dtype, torch.float32))
+        return _rows_of_length(self.temperature, wide).to(dtype)
+
+    def check(self, features: Tensor) -> None:
+        """Check shape and dtype of features; the errors are those of :meth:`normalize`."""
         check_features(features, self.dim)
         dtype = self.weight.dtype
         if torch.promote_types(features.dtype, dtype) != dtype:
@@ -88,10 +152,6 @@ class Head(nn.Module):
                 f"features are {features.dtype} and the head is {dtype}: convert the head with "
                 f".to({features.dtype}), or the features with .to({dtype})"
             )
-        if self.temperature is None:
-            return features.to(dtype)
-        wide = features.to(torch.promote_types(dtype, torch.float32))
-        return (self.temperature * _unit_rows(wide)).to(dtype)
 
     def classifier(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weight (K, d) and the bias (K,) for this batch.
@@ -129,11 +189,11 @@ class Head(nn.Module):
         return f"dim={self.dim}, num_classes={self.num_classes}, temperature={self.temperature}"
 
 
-def _unit_rows(matrix: Tensor) -> Tensor:
-    """Divide rows by their norms; zero, with zero derivatives, for rows of zeros."""
-    # Divided by the largest entry first, so that no square over- or underflows.
+def _rows_of_length(length: float, matrix: Tensor) -> Tensor:
+    """Bring all rows to one length; zero, with zero derivatives, for rows of zeros."""
+    # Divided by the largest entry first, so that no square over- or underflows; by infinity for
+    # zeros. What is left has a norm of at least 1, or is zero.
     largest = matrix.detach().abs().amax(dim=1, keepdim=True)
-    is_zero = largest == 0
-    scaled = torch.where(is_zero, 1, matrix / torch.where(is_zero, 1, largest))
-    norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    return torch.where(is_zero, 0, scaled / norms)
+    scaled = matrix / largest.masked_fill_(largest == 0, torch.inf)
+    squares = scaled.square().sum(dim=1, keepdim=True)
+    return scaled * (length * squares.clamp(min=0.25).rsqrt())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from ddn_etf.frames import simplex_etf
-from ddn_etf.heads.base import Head
+from ddn_etf.heads.fixed_frame import FixedFrameHead
+from ddn_etf.schedules import Schedule
 
 __all__ = ["FixedETFHead"]
 
 
-class FixedETFHead(Head):
+class FixedETFHead(FixedFrameHead):
     """W = one simplex equiangular tight frame with unit rows, b = 0; only the backbone is trained.
 
     The frame is canonical, √(K/(K-1)) M I_{K×d}, or randomly rotated if a generator is given. It is
@@ -18,13 +19,14 @@ class FixedETFHead(Head):
     makes it wider, not more accurate. Labels are ignored. See :class:`Head` for rows that are zero,
     NaN or infinite.
 
-    Zhu et al., "A Geometric Analysis of Neural Collapse with Unconstrained Features" (2021).
+    Zhu et al., "A Geometric Analysis of Neural Collapse with Unconstrained Features" (2021), who
+    also take d = K: a last layer with as many features as classes saves the parameters of the rest.
 
     Args:
         dim: d >= K - 1, number of features.
         num_classes: K >= 2.
         temperature: τ > 0, the length of the normalised features, or None to leave them as they
-            are.
+            are; or a schedule of τ.
         generator: source of a random rotation.
 
     Raises:
@@ -38,10 +40,8 @@ class FixedETFHead(Head):
         dim: int,
         num_classes: int,
         *,
-        temperature: float | None = 5.0,
+        temperature: float | Schedule | None = 5.0,
         generator: torch.Generator | None = None,
     ) -> None:
         frame = simplex_etf(num_classes, dim, generator=generator)
-        super().__init__(dim, num_classes, temperature)
-        self.register_buffer("weight", frame)
-        self.register_buffer("bias", frame.new_zeros(num_classes))
+        super().__init__(frame, temperature=temperature)

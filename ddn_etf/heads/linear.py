@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddn_etf.heads.base import Head
+from ddn_etf.schedules import Schedule
 
 __all__ = ["LinearHead"]
 
@@ -28,7 +29,7 @@ class LinearHead(Head):
         num_classes: K >= 1.
         bias: learn a bias.
         temperature: τ > 0, the length of the normalised features, or None to leave them as they
-            are.
+            are; or a schedule of τ.
         unit_rows: keep the rows of the weight at unit length.
 
     Raises:
@@ -42,7 +43,7 @@ class LinearHead(Head):
         num_classes: int,
         *,
         bias: bool = True,
-        temperature: float | None = None,
+        temperature: float | Schedule | None = None,
         unit_rows: bool = False,
     ) -> None:
         super().__init__(dim, num_classes, temperature)

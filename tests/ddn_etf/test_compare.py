@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from ddn_etf.checkpoints import CHECKPOINT_NAME, ResumeError
 from ddn_etf.compare import (
-    QUANTITIES,
     Comparison,
     Spread,
     compare,
     curve,
     epochs_to_accuracy,
     over_seeds,
+    quantities,
+    run_folder,
     spread,
     summarize,
 )
-from ddn_etf.methods import METHODS
+from ddn_etf.history import EpochRecord
+from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.settings import TrainingSettings
-from ddn_etf.training import EpochRecord, train
+from ddn_etf.training import train
+
+HEADS = [method.name for method in DEFAULT_METHODS]
+MEASURED = ("train_accuracy", "test_accuracy", "train_NC1", "test_NC1")
 
 LINEAR, NEAREST = METHODS["linear"], METHODS["nearest-etf"]
 
@@ -29,8 +36,7 @@ def by_hand(accuracies: dict[int, list[float]]) -> Comparison:
             "linear",
             seed,
             epoch,
-            {name: float(epoch) for name in QUANTITIES if name != "epochs_to_target"}
-            | {"train_accuracy": accuracy},
+            {name: float(epoch) for name in MEASURED} | {"train_accuracy": accuracy},
         )
         for seed, run in accuracies.items()
         for epoch, accuracy in enumerate(run, start=1)
@@ -41,7 +47,7 @@ def by_hand(accuracies: dict[int, list[float]]) -> Comparison:
 
 def test_every_run_is_there_in_order(comparison):
     assert [(r.head, r.seed, r.epoch) for r in comparison.records] == [
-        (head, seed, epoch) for head in METHODS for seed in (0, 1) for epoch in (1, 2)
+        (head, seed, epoch) for head in HEADS for seed in (0, 1) for epoch in (1, 2)
     ]
     assert comparison.dataset == "digits"
     assert comparison.seeds == (0, 1)
@@ -95,20 +101,95 @@ def test_summary_of_runs_by_hand():
     runs = {0: [98.0, 99.5, 100.0], 1: [99.0, 99.0, 99.2], 7: [10.0, 20.0, 30.0]}
     summary = summarize(by_hand(runs))
     assert list(summary) == ["linear"]
-    assert tuple(summary["linear"]) == QUANTITIES
+    assert tuple(summary["linear"]) == (*MEASURED, "epochs_to_99", "epochs_to_100")
     assert summary["linear"]["train_accuracy"] == Spread(99.2, 30.0, 100.0)
-    assert summary["linear"]["epochs_to_target"] == Spread(2, 1, math.inf)
+    assert summary["linear"]["epochs_to_99"] == Spread(2, 1, math.inf)
+    assert summary["linear"]["epochs_to_100"] == Spread(math.inf, 3, math.inf)
     assert summary["linear"]["test_NC1"] == Spread(3.0, 3.0, 3.0)  # of the last epoch
 
 
 def test_summary_of_trained_runs(comparison):
     summary = summarize(comparison)
-    for head in METHODS:
+    for head in HEADS:
         last = [comparison.run(head, seed)[-1].values["test_NC3"] for seed in (0, 1)]
         assert summary[head]["test_NC3"] == Spread(sum(last) / 2, min(last), max(last))
     for head in ("fixed-etf", "nearest-etf"):
         assert summary[head]["train_NC2"].high < 1e-5  # both are simplex ETFs
     assert summary["linear"]["train_NC2"].low > 0.01
+
+
+def test_a_summary_holds_everything_that_was_measured(comparison):
+    names = quantities(comparison.records)
+    assert set(names) == comparison.records[0].values.keys() | {"epochs_to_99", "epochs_to_100"}
+    assert all(tuple(found) == names for found in summarize(comparison).values())
+
+
+def test_seeds_that_a_head_lacks_are_left_out():
+    both = by_hand({0: [90.0], 1: [80.0]})
+    other = tuple(EpochRecord("nearest-etf", 1, 1, both.records[0].values) for _ in range(1))
+    mixed = replace(both, methods=(LINEAR, NEAREST), records=(*both.records, *other))
+    assert [len(mixed.runs(head)) for head in ("linear", "nearest-etf")] == [2, 1]
+    assert summarize(mixed)["nearest-etf"]["train_accuracy"] == Spread(90.0, 90.0, 90.0)
+    assert curve(mixed, "nearest-etf", "train_accuracy") == [Spread(90.0, 90.0, 90.0)]
+
+
+def test_finished_runs_are_kept_and_the_interrupted_one_goes_on(
+    comparison, small_digits, quick, tmp_path
+):
+    class StopError(Exception):
+        pass
+
+    def stop(record):
+        if (record.head, record.seed, record.epoch) == ("linear", 1, 2):
+            raise StopError
+
+    heads = (LINEAR, NEAREST)
+    with pytest.raises(StopError):
+        compare(heads, (0, 1), small_digits, quick, folder=tmp_path, on_epoch=stop)
+    first = run_folder(tmp_path, "linear", 0) / CHECKPOINT_NAME
+    before = first.stat().st_mtime_ns
+    told: list[object] = []
+    resumed = compare(
+        heads,
+        (0, 1),
+        small_digits,
+        quick,
+        folder=tmp_path,
+        resume=True,
+        on_start=lambda head, seed: told.append((head, seed)),
+        on_epoch=lambda record: told.append(record.epoch),
+        on_kept=lambda record: told.append(("kept", record.head, record.seed, record.epoch)),
+    )
+    assert told == [
+        ("kept", "linear", 0, 2),
+        ("linear", 1),
+        2,
+        ("nearest-etf", 0),
+        1,
+        2,
+        ("nearest-etf", 1),
+        1,
+        2,
+    ]
+    assert first.stat().st_mtime_ns == before
+    for head in heads:
+        for seed in (0, 1):
+            assert resumed.run(head.name, seed) == comparison.run(head.name, seed)
+
+
+def test_runs_with_other_settings_are_not_kept(small_digits, quick, tmp_path):
+    compare((LINEAR,), (0,), small_digits, quick, folder=tmp_path)
+    with pytest.raises(ResumeError, match=r"learning_rate = 0\.1, and learning_rate = 0\.2"):
+        compare(
+            (LINEAR,),
+            (0,),
+            small_digits,
+            replace(quick, learning_rate=0.2),
+            folder=tmp_path,
+            resume=True,
+        )
+    with pytest.raises(ResumeError, match="needs checkpoint_dir"):
+        compare((LINEAR,), (0,), small_digits, quick, resume=True)
 
 
 def test_curve_of_runs_by_hand():

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddn_etf.heads import FixedETFHead, LinearHead, NearestETFHead
-from ddn_etf.methods import METHODS, find_method, find_methods
+from ddn_etf.heads import FixedETFHead, FixedFrameHead, LinearHead, NearestETFHead, NearestFrameHead
+from ddn_etf.methods import DEFAULT_METHODS, METHODS, find_method, find_methods
 
 
 def test_names_and_heads():
@@ -13,6 +13,11 @@ def test_names_and_heads():
         "linear": LinearHead,
         "fixed-etf": FixedETFHead,
         "nearest-etf": NearestETFHead,
+        "plain-linear": LinearHead,
+        "nearest-etf-detached": NearestETFHead,
+        "orthogonal": FixedFrameHead,
+        "nearest-orthogonal": NearestFrameHead,
+        "softmax-code": FixedFrameHead,
     }
     assert all(name == method.name for name, method in METHODS.items())
 
@@ -25,9 +30,37 @@ def test_all_heads_see_the_same_normalised_features():
         torch.testing.assert_close(h.norm(dim=1), torch.full((7,), 3.0))
 
 
-def test_all_classifiers_have_unit_rows():
+def test_all_classifiers_but_the_plain_one_have_unit_rows():
     for method in METHODS.values():
+        if method.name == "plain-linear":
+            continue
         torch.testing.assert_close(method.build(12, 10, 5.0).weight.norm(dim=1), torch.ones(10))
+
+
+def test_frames_have_the_angles_that_they_are_named_after():
+    def angles(name, num_classes, dim):
+        weight = METHODS[name].build(dim, num_classes, 5.0).weight
+        return weight @ weight.T
+
+    torch.testing.assert_close(angles("orthogonal", 4, 6), torch.eye(4))
+    torch.testing.assert_close(angles("nearest-orthogonal", 4, 6), torch.eye(4))
+    torch.testing.assert_close(angles("softmax-code", 4, 6), (4 * torch.eye(4) - 1) / 3)
+    polygon = angles("softmax-code", 5, 2)
+    torch.testing.assert_close(polygon.sort().values[:, -2], torch.full((5,), 0.3090170))
+
+
+def test_without_the_gradient_through_the_frame_only_h_has_one():
+    features = torch.randn(20, 12, requires_grad=True)
+    labels = torch.arange(20) % 10
+    gradients = []
+    for name in ("nearest-etf", "nearest-etf-detached"):
+        output = METHODS[name].build(12, 10, 5.0).train().outputs(features, labels)
+        gradients.append(output.weight.requires_grad)
+    assert gradients == [True, False]
+
+
+def test_the_default_is_the_published_comparison():
+    assert [method.name for method in DEFAULT_METHODS] == ["linear", "fixed-etf", "nearest-etf"]
 
 
 def test_an_unknown_name_lists_the_known_ones():

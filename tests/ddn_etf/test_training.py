@@ -1,29 +1,24 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from ddn.errors import MissingDependencyError
 from ddn_etf.batches import BatchSizeError
-from ddn_etf.checkpoints import CHECKPOINT_NAME, ResumeError
-from ddn_etf.methods import METHODS
-from ddn_etf.metrics import neural_collapse
+from ddn_etf.history import read_history
+from ddn_etf.learning_rates import Cosine
+from ddn_etf.losses import find_loss
+from ddn_etf.methods import DEFAULT_METHODS, METHODS
+from ddn_etf.metrics import SplitStatistics, neural_collapse
 from ddn_etf.models import small_convnet
 from ddn_etf.training import TrainingError, measure, train
 
-HEADS = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+HEADS = pytest.mark.parametrize("method", DEFAULT_METHODS, ids=lambda method: method.name)
 NEAREST = METHODS["nearest-etf"]
-
-
-class InterruptedRunError(Exception):
-    """Stands for whatever ends a process."""
-
-
-def noisy_convnet(dim: int) -> nn.Module:
-    """A backbone that draws random numbers in training."""
-    return nn.Sequential(small_convnet(dim), nn.Dropout(0.2))
 
 
 @HEADS
@@ -95,7 +90,7 @@ def test_every_head_starts_from_the_same_backbone_and_sees_the_same_batches(smal
         network.register_forward_pre_hook(record)
         return network
 
-    for method in METHODS.values():
+    for method in DEFAULT_METHODS:
         train(method, 3, small_digits, quick, backbone=recorded_backbone)
     assert all(len(seen) == 10 for seen in batches)
     for other in (1, 2):
@@ -108,75 +103,83 @@ def test_a_long_run_begins_like_a_short_one(small_digits, quick):
     assert train(NEAREST, 0, small_digits, replace(quick, epochs=3)).history[:2] == short
 
 
-@HEADS
-def test_a_resumed_run_equals_an_uninterrupted_one(method, small_digits, quick, tmp_path):
-    settings = replace(quick, epochs=4)
-    whole = train(method, 0, small_digits, settings, backbone=noisy_convnet)
+def test_the_learning_rate_follows_the_schedule(small_digits, quick, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
 
-    def interrupt(record):
-        if record.epoch == 3:
-            raise InterruptedRunError
+    def recorded_step(self, closure=None):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
 
-    with pytest.raises(InterruptedRunError):
-        train(
-            method,
-            0,
-            small_digits,
-            settings,
-            backbone=noisy_convnet,
-            checkpoint_dir=tmp_path,
-            on_epoch=interrupt,
-        )
-    torch.manual_seed(99)
-    epochs = []
-    resumed = train(
-        method,
-        0,
-        small_digits,
-        settings,
-        backbone=noisy_convnet,
-        checkpoint_dir=tmp_path,
-        resume=True,
-        on_epoch=lambda record: epochs.append(record.epoch),
+    monkeypatch.setattr(torch.optim.SGD, "step", recorded_step)
+    train(NEAREST, 0, small_digits, replace(quick, epochs=3, schedule=Cosine()))
+    assert rates == pytest.approx([0.1] * 5 + [0.075] * 5 + [0.025] * 5)
+
+
+def test_the_loss_of_the_settings_is_trained_and_measured(small_digits, quick):
+    loss = find_loss("mean-squared-error")
+    classifier = train(NEAREST, 0, small_digits, replace(quick, loss=loss, epochs=3))
+    with torch.no_grad():
+        features = classifier.backbone(small_digits.test_inputs)
+        expected = loss(classifier.head.outputs(features), small_digits.test_labels)
+    measured = [record.values["test_loss"] for record in classifier.history]
+    assert measured[-1] == pytest.approx(expected.item(), rel=1e-5)
+    assert measured[-1] < measured[0]
+
+
+def test_half_precision_is_near_full_precision_and_not_the_same(small_digits, quick):
+    full = train(NEAREST, 0, small_digits, quick).history[-1].values
+    half = (
+        train(NEAREST, 0, small_digits, replace(quick, precision="bf16-mixed")).history[-1].values
     )
-    assert epochs == [3, 4]
-    assert resumed.history == whole.history
-    state, expected = resumed.state_dict(), whole.state_dict()
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert half["train_loss"] != full["train_loss"]
+    assert half["train_loss"] == pytest.approx(full["train_loss"], rel=0.3)
 
 
-def test_a_finished_run_can_be_made_longer(small_digits, quick, tmp_path):
-    train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path)
-    longer = replace(quick, epochs=3)
-    resumed = train(NEAREST, 0, small_digits, longer, checkpoint_dir=tmp_path, resume=True)
-    assert resumed.history == train(NEAREST, 0, small_digits, longer).history
+def test_snapshots_are_the_centred_class_means_and_the_weight(small_digits, quick):
+    classifier = train(NEAREST, 0, small_digits, quick)
+    assert [snapshot.epoch for snapshot in classifier.snapshots] == [1, 2]
+    with torch.no_grad():
+        h = classifier.head.normalize(classifier.backbone(small_digits.train_inputs))
+    expected = SplitStatistics.from_features(h, small_digits.train_labels, 10).deviations.mT
+    last = classifier.snapshots[-1]
+    torch.testing.assert_close(last.means.double(), expected, rtol=1e-3, atol=1e-4)
+    assert torch.equal(last.weight, classifier.head.weight)
 
 
-def test_resuming_a_finished_run_changes_nothing(small_digits, quick, tmp_path):
-    run = train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path)
-    again = train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path, resume=True)
-    assert again.history == run.history
+def test_history_is_written_while_the_run_goes_on(small_digits, quick, tmp_path):
+    lengths = []
+
+    def look(record):
+        lengths.append(len(read_history(tmp_path / "history.csv")))
+
+    classifier = train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path, on_epoch=look)
+    assert lengths == [1, 2]
+    assert read_history(tmp_path / "history.csv") == classifier.history
 
 
-def test_a_checkpoint_may_be_moved(small_digits, quick, tmp_path):
-    train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path / "old")
-    (tmp_path / "old").rename(tmp_path / "new")
-    longer = replace(quick, epochs=3)
-    resumed = train(NEAREST, 0, small_digits, longer, checkpoint_dir=tmp_path / "new", resume=True)
-    assert len(resumed.history) == 3
+def test_tensorboard_is_named_where_it_is_missing(small_digits, quick, tmp_path, monkeypatch):
+    with pytest.raises(TrainingError, match="need a folder"):
+        train(NEAREST, 0, small_digits, quick, tensorboard=True)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(
+        MissingDependencyError, match="A log for TensorBoard needs the package 'ten"
+    ):
+        train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path, tensorboard=True)
 
 
-def test_the_only_file_is_the_last_checkpoint(small_digits, quick, tmp_path):
-    train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_NAME]
+def test_tensorboard_gets_the_history(small_digits, quick, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
-def test_resume_without_a_checkpoint(small_digits, quick, tmp_path):
-    with pytest.raises(ResumeError, match=r"no checkpoint .*last\.ckpt to resume from"):
-        train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path, resume=True)
-    with pytest.raises(ResumeError, match="needs checkpoint_dir"):
-        train(NEAREST, 0, small_digits, quick, resume=True)
+    classifier = train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    logged = events.Scalars("test_NC1")
+    assert [event.step for event in logged] == [1, 2]
+    assert [event.value for event in logged] == pytest.approx(
+        [record.values["test_NC1"] for record in classifier.history]
+    )
 
 
 def test_a_batch_larger_than_the_training_split(small_digits, quick):
@@ -199,7 +202,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(method, small_digits, quick):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_an_accelerator_that_is_not_there(small_digits, quick):
-    with pytest.raises(TrainingError, match="accelerator 'gpu' cannot be used on this machine"):
+    with pytest.raises(TrainingError, match=r"'gpu' with 1 device\(s\) cannot be used"):
         train(NEAREST, 0, small_digits, replace(quick, accelerator="gpu"))
 
 

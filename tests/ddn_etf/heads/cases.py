@@ -5,7 +5,15 @@ from __future__ import annotations
 from torch.testing import assert_close
 
 from ddn_etf.class_means import CumulativeAverage
-from ddn_etf.heads import FixedETFHead, LinearHead, NearestETFHead
+from ddn_etf.frames import orthogonal_frame, rotated_copy, softmax_code
+from ddn_etf.heads import (
+    FixedETFHead,
+    FixedFrameHead,
+    LinearHead,
+    NearestETFHead,
+    NearestFrameHead,
+    WarmUpHead,
+)
 
 K, D, N = 4, 6, 24
 
@@ -16,6 +24,10 @@ HEADS = {
     "nearest ETF": lambda: NearestETFHead(D, K),
     "nearest ETF, published": lambda: NearestETFHead(D, K, form="published"),
     "nearest ETF, cumulative": lambda: NearestETFHead(D, K, average=CumulativeAverage()),
+    "nearest ETF, balanced": lambda: NearestETFHead(D, K, class_balanced=True),
+    "fixed softmax code": lambda: FixedFrameHead(rotated_copy(softmax_code(K, 2), D)),
+    "orthogonal frame that follows": lambda: NearestFrameHead(orthogonal_frame(K, D), D),
+    "warm-up": lambda: WarmUpHead(LinearHead(D, K), NearestETFHead(D, K), steps=2),
 }
 
 NEAREST = [name for name in HEADS if name.startswith("nearest")]

@@ -1,0 +1,137 @@
+"""``ddn-etf train``: one head, one seed, with a checkpoint after every epoch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddn_etf.commands.configuration import CONFIG_NAME, config_toml, with_options
+from ddn_etf.commands.options import TrainOptions
+from ddn_etf.commands.progress import RunProgress
+from ddn_etf.commands.shared import (
+    console_of_first_process,
+    errors_in_one_line,
+    interrupted,
+    is_first_process,
+    prepare_folder,
+    say_written,
+    text_table,
+    wrong_arguments,
+)
+
+if TYPE_CHECKING:
+    from ddn_etf.data import Dataset
+
+__all__ = ["train_command"]
+
+
+@with_options(TrainOptions)
+def train_command(
+    options: TrainOptions,
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("ddn-etf-train"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from last.ckpt in the output folder.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results in the output folder.")
+    ] = False,
+) -> None:
+    """Train one head, with a checkpoint after every epoch.
+
+    A run that was interrupted continues with --resume and then gives the same numbers as one that
+    was not. --epochs is the total, so with a constant learning rate --resume can also make a
+    finished run longer.
+    """
+    with errors_in_one_line():
+        if resume and overwrite:
+            raise typer.BadParameter("--resume continues what --overwrite would replace; give one")
+        with wrong_arguments():
+            options.check()
+        first = is_first_process(options.devices)
+        if first and not resume:
+            _prepare(output, overwrite=overwrite)
+        with wrong_arguments():
+            dataset = options.load_data()
+        if first:
+            _begin(options, output, dataset, resume=resume)
+        _run(options, output, dataset, resume=resume)
+
+
+def _prepare(output: Path, *, overwrite: bool) -> None:
+    from ddn_etf.checkpoints import CHECKPOINT_NAME
+    from ddn_etf.report import REPORT_FILES
+
+    names = (CHECKPOINT_NAME, *REPORT_FILES)
+    prepare_folder(output, names, overwrite=overwrite, instead="--resume to continue")
+
+
+def _begin(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool) -> None:
+    """The data are there: say in the folder what is run, and take away what is replaced."""
+    from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME, check_checkpoint, run_identity
+    from ddn_etf.files import write_atomically
+
+    if resume:
+        settings = options.settings()
+        check_checkpoint(
+            output / CHECKPOINT_NAME,
+            run_identity(options.head, options.seed, settings, dataset.name),
+            may_be_longer=not settings.schedule.depends_on_epochs,
+        )
+    else:
+        # So that --resume cannot go on with the run that is being replaced.
+        for name in (CHECKPOINT_NAME, BACKUP_NAME):
+            (output / name).unlink(missing_ok=True)
+    write_atomically(output / CONFIG_NAME, config_toml(options))
+
+
+def _run(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool) -> None:
+    from ddn_etf.checkpoints import CHECKPOINT_NAME
+    from ddn_etf.commands.folders import comparison_of, publish
+    from ddn_etf.tables import run_table
+    from ddn_etf.training import train
+
+    console = console_of_first_process(options.devices)
+    [method] = options.methods()
+    try:
+        with RunProgress(console, options.epochs) as progress:
+            progress.start(method.name, options.seed)
+            classifier = train(
+                method,
+                options.seed,
+                dataset,
+                options.settings(),
+                backbone=options.backbone(dataset),
+                on_epoch=progress.update,
+                checkpoint_dir=output,
+                resume=resume,
+                tensorboard=options.tensorboard,
+            )
+        if not is_first_process(options.devices):
+            return
+        console.print(
+            text_table(f"{dataset.name}, seed {options.seed}", *run_table(classifier.history))
+        )
+        comparison = comparison_of(options, dataset.name, classifier.history)
+        written = publish(comparison, [(options, output)], output, dataset=dataset)
+        say_written(console, [output / CONFIG_NAME, *written, output / CHECKPOINT_NAME])
+    except KeyboardInterrupt:
+        raise _interrupted(output, first=is_first_process(options.devices)) from None
+
+
+def _interrupted(output: Path, *, first: bool) -> typer.Exit:
+    from ddn_etf.checkpoints import CHECKPOINT_NAME, read_checkpoint
+
+    path = output / CHECKPOINT_NAME
+    again = f"ddn-etf train --config {_quoted(output / CONFIG_NAME)} --output {_quoted(output)}"
+    if not path.is_file():
+        return interrupted("No epoch was finished, so that nothing is saved.", again, first=first)
+    epochs = len(read_checkpoint(path)["history"])
+    saved = f"{path} has the state after epoch {epochs}."
+    return interrupted(saved, f"{again} --resume", first=first)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

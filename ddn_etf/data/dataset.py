@@ -1,0 +1,176 @@
+"""A classification set, split once into train and test, in a fixed order.
+
+A :class:`Dataset` says nothing about batches or shuffling; the order of the samples in training is
+decided in :mod:`ddn_etf.batches`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ddn.errors import DtypeError, ShapeError
+from ddn_etf.errors import LabelError
+
+__all__ = ["Dataset", "LabelledInputs", "LazyInputs"]
+
+
+class LazyInputs(Protocol):
+    r"""Inputs that are read when they are asked for, for sets that do not fit in memory.
+
+    They are indexed as a tensor (N, \*input_shape) is along its first dimension:
+    ``inputs[3]`` is one input and ``inputs[[3, 1]]`` a stack of two.
+    :class:`ddn_etf.data.ImageFiles` is one such class.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        r"""(N, \*input_shape)."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """One input for an integer, a stack of inputs for a sequence of integers."""
+        ...
+
+    def select(self, indices: Sequence[int]) -> LazyInputs:
+        """These inputs alone, in this order, still unread."""
+        ...
+
+
+class LabelledInputs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """One split as a :class:`torch.utils.data.DataLoader` wants it: ``split[i]`` is (input, label).
+
+    An index may be a list, so that a sampler that yields lists fetches whole batches at once, with
+    ``DataLoader(split, sampler=batches, batch_size=None)``.
+
+    Attributes:
+        inputs: a tensor, or inputs that are read when they are asked for.
+        labels: (N,), int64.
+    """
+
+    def __init__(self, inputs: Tensor | LazyInputs, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
+        return self.inputs[index], self.labels[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    r"""A classification set split into train and test.
+
+    Attributes:
+        name: what the reports call it.
+        num_classes: K; labels are 0, ..., K-1.
+        train_inputs: (N, \*input_shape), floating point; a tensor, or :class:`LazyInputs`.
+        train_labels: (N,), int64.
+        test_inputs: (M, \*input_shape).
+        test_labels: (M,), int64.
+
+    Raises:
+        ShapeError: inputs and labels of a split differ in length, or the splits in input shape.
+        LabelError: a split is empty, or a label lies outside 0, ..., K-1.
+    """
+
+    name: str
+    num_classes: int
+    train_inputs: Tensor | LazyInputs
+    train_labels: Tensor
+    test_inputs: Tensor | LazyInputs
+    test_labels: Tensor
+
+    def __post_init__(self) -> None:
+        splits = {
+            "train": (self.train_inputs, self.train_labels),
+            "test": (self.test_inputs, self.test_labels),
+        }
+        for split, (inputs, labels) in splits.items():
+            if len(inputs) != len(labels):
+                raise ShapeError(
+                    f"{self.name}: the {split} split has {len(inputs)} inputs but {len(labels)} "
+                    "labels; give one label per input"
+                )
+            if len(labels) == 0:
+                raise LabelError(f"{self.name}: the {split} split is empty")
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= self.num_classes:
+                raise LabelError(
+                    f"{self.name}: {split} labels run from {low} to {high}; with num_classes = "
+                    f"{self.num_classes} they must lie in 0, ..., {self.num_classes - 1}"
+                )
+        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+            raise ShapeError(
+                f"{self.name}: train inputs have shape {tuple(self.train_inputs.shape[1:])}, test "
+                f"inputs {tuple(self.test_inputs.shape[1:])}; both splits need the same shape"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, for example (1, 8, 8): channels, height, width."""
+        return tuple(self.train_inputs.shape[1:])
+
+    @property
+    def train_split(self) -> LabelledInputs:
+        """Train inputs with their labels, for a data loader."""
+        return LabelledInputs(self.train_inputs, self.train_labels)
+
+    @property
+    def test_split(self) -> LabelledInputs:
+        """Test inputs with their labels, for a data loader."""
+        return LabelledInputs(self.test_inputs, self.test_labels)
+
+    @property
+    def train_counts(self) -> list[int]:
+        """Train samples of each class."""
+        counts: list[int] = torch.bincount(self.train_labels, minlength=self.num_classes).tolist()
+        return counts
+
+    def select_train(self, indices: Tensor) -> Dataset:
+        """The same set with these train samples alone, in this order.
+
+        Args:
+            indices: integers in 0, ..., N-1, (n,).
+
+        Raises:
+            DtypeError: not integers.
+            IndexError: an index is out of range.
+            LabelError: no index.
+        """
+        if indices.dtype == torch.bool or indices.is_floating_point():
+            raise DtypeError(f"indices must be integers, found {indices.dtype}")
+        if len(indices):
+            low, high = int(indices.min()), int(indices.max())
+            if low < 0 or high >= len(self.train_labels):
+                raise IndexError(
+                    f"indices run from {low} to {high}, but {self.name} has "
+                    f"{len(self.train_labels)} train samples"
+                )
+        chosen = (
+            self.train_inputs[indices]
+            if isinstance(self.train_inputs, Tensor)
+            else self.train_inputs.select(indices.tolist())
+        )
+        return replace(self, train_inputs=chosen, train_labels=self.train_labels[indices])
+
+    def relabel_train(self, labels: Tensor) -> Dataset:
+        """The same set with other train labels.
+
+        Args:
+            labels: (N,), int64.
+
+        Raises:
+            ShapeError: not one label per train sample.
+            LabelError: a label is out of range.
+        """
+        return replace(self, train_labels=labels)

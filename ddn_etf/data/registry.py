@@ -1,0 +1,88 @@
+"""The data sets that ``ddn-etf`` knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddn_etf.data.binary import stl10
+from ddn_etf.data.bundled import digits
+from ddn_etf.data.cifar import cifar10, cifar100
+from ddn_etf.data.dataset import Dataset
+from ddn_etf.data.folders import image_folder
+from ddn_etf.data.idx import fashion_mnist, mnist
+from ddn_etf.data.matlab import svhn
+from ddn_etf.data.mixtures import gaussian_mixture
+
+__all__ = ["DATASETS", "DatasetSource", "find_dataset"]
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """One data set, and where it comes from.
+
+    Attributes:
+        name: what the command line and the files call it.
+        title: what tables and figures call it.
+        needs_files: whether :meth:`load` needs a folder.
+        read: from the folder to the set; None in place of a folder where no files are needed.
+    """
+
+    name: str
+    title: str
+    needs_files: bool
+    read: Callable[[Path | None], Dataset]
+
+    def load(self, root: Path | None = None) -> Dataset:
+        """Read the set.
+
+        Args:
+            root: the folder that holds the files; ignored by a set that needs none.
+
+        Raises:
+            ValueError: the set needs files and no folder is given.
+            DataFileError: a file is missing, truncated or damaged.
+        """
+        if self.needs_files and root is None:
+            raise ValueError(
+                f"the data set {self.name!r} is read from files: give the folder that holds them"
+            )
+        return self.read(root)
+
+
+def _bundled(name: str, title: str, make: Callable[[], Dataset]) -> DatasetSource:
+    return DatasetSource(name, title, False, lambda root: make())
+
+
+def _published(name: str, title: str, read: Callable[[Path], Dataset]) -> DatasetSource:
+    return DatasetSource(name, title, True, lambda root: read(Path(root or ".")))
+
+
+DATASETS: dict[str, DatasetSource] = {
+    source.name: source
+    for source in (
+        _bundled("digits", "handwritten digits", digits),
+        _bundled("gaussian-mixture", "Gaussian mixture", gaussian_mixture),
+        _published("mnist", "MNIST", mnist),
+        _published("fashion-mnist", "Fashion-MNIST", fashion_mnist),
+        _published("svhn", "SVHN", svhn),
+        _published("cifar-10", "CIFAR-10", cifar10),
+        _published("cifar-100", "CIFAR-100", cifar100),
+        _published("stl-10", "STL-10", stl10),
+        _published("image-folder", "folder of images", image_folder),
+    )
+}
+"""All sets by name."""
+
+
+def find_dataset(name: str) -> DatasetSource:
+    """Look up one data set.
+
+    Raises:
+        ValueError: the name is not known; the message lists those that are.
+    """
+    try:
+        return DATASETS[name]
+    except KeyError:
+        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}") from None

@@ -1,0 +1,195 @@
+"""What all heads share that follow the features: the copy of a frame nearest to the class means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddn.errors import DeclarativeNodeError, SolveError
+from ddn_etf._buffers import full_precision, replace_buffers
+from ddn_etf.class_means import ClassMeans, ExponentialAverage, MovingAverage
+from ddn_etf.heads.base import Head, HeadOutput
+from ddn_etf.nearest import NearestFrame
+from ddn_etf.schedules import Schedule
+
+__all__ = ["NearestHead"]
+
+
+class NearestHead(Head):
+    """The rotated copy of a frame nearest to the running class means, found anew in every step.
+
+        V* = argmin_V  ‖Y - V Fᵀ‖_F² + (δ/2) ‖V - V_prox‖_F²   subject to  Vᵀ V = I,
+        W = c node.weight(V*),   b = -W μ_G,   logits = h Wᵀ + b,   h = τ f/‖f‖,
+
+    as described for :class:`NearestFrameHead` and :class:`NearestETFHead`, which choose the frame.
+
+    Args:
+        node: finds V* for the means Y (d, K) and the proximal point (d, r).
+        start: (d, r), V before training.
+        scale: c > 0.
+        temperature: τ > 0, or None to leave the features as they are; or a schedule of τ.
+        proximal_weight: δ > 0, or a schedule of δ.
+        average: how the class means are averaged over batches.
+        gradient_through_frame: let the gradient pass through V*.
+        class_balanced: the global mean is the mean of the class means.
+        synchronize: exchange the means in a distributed run.
+        validate: look for NaN, infinity and labels out of range in every training batch.
+
+    Raises:
+        ValueError: the temperature or the proximal weight is not a positive number.
+    """
+
+    proximal: Tensor
+    started: Tensor
+
+    def __init__(
+        self,
+        node: NearestFrame,
+        start: Tensor,
+        scale: float = 1.0,
+        *,
+        temperature: float | Schedule | None = 5.0,
+        proximal_weight: float | Schedule = 1e-3,
+        average: MovingAverage = ExponentialAverage(),
+        gradient_through_frame: bool = True,
+        class_balanced: bool = False,
+        synchronize: bool = True,
+        validate: bool = True,
+    ) -> None:
+        dim, num_classes = start.shape[0], node.frame.shape[0]
+        super().__init__(dim, num_classes, temperature)
+        self.gradient_through_frame = gradient_through_frame
+        self.class_means = ClassMeans(
+            num_classes,
+            dim,
+            average,
+            validate=validate,
+            class_balanced=class_balanced,
+            synchronize=synchronize,
+        )
+        self.node = node
+        self.scale = scale
+        self._follow("proximal_weight", proximal_weight)
+        dtype, device = torch.get_default_dtype(), torch.get_default_device()
+        weight = self._weight(start.to("cpu", torch.float64))
+        self.register_buffer("weight", weight.to(dtype).to(device))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("proximal", start.to(dtype).to(device))
+        self.register_buffer("started", torch.tensor(False))
+        # The flag once more for the host, which must not wait for the device to read it.
+        self._started = False
+
+    @property
+    def proximal_weight(self) -> float:
+        """δ at present; it belongs to the node."""
+        return self.node.proximal_weight
+
+    @proximal_weight.setter
+    def proximal_weight(self, value: float) -> None:
+        self.node.proximal_weight = value
+
+    def outputs(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        """Logits, with the features and the classifier they were made of.
+
+        In training mode this is a training step, as :meth:`forward` is: call one of the two.
+        """
+        if self.training:
+            self._check_on_all_ranks(features)
+        return super().outputs(features, labels)
+
+    def classifier(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """W and b: of this batch in training mode, of the last one in evaluation mode.
+
+        Args:
+            h: (N, d), normalised features.
+            labels: (N,) integers in 0..K-1; needed in training mode, ignored in evaluation mode.
+
+        Raises:
+            FeatureError: in training mode, NaN or infinity, or an empty batch.
+            LabelError: in training mode, labels missing or out of range.
+            ShapeError, DtypeError: in training mode, labels of the wrong shape or dtype.
+            SolveError: in training mode, V* is not determined: C = 2 Y F + δ V_prox has lower rank,
+                or without ``validate`` the features hold NaN or infinity.
+            RankError: in training mode, another rank of a distributed run was given a batch that it
+                cannot use.
+
+        After an error the state is as before.
+        """
+        if not self.training:
+            return self.weight, self.bias
+        with full_precision(h.device):
+            V, global_mean = self._solve(h, labels)
+            weight = self._weight(V)
+            bias = -(weight @ global_mean)
+            # Replaced by copies, not overwritten: earlier graphs may have saved the old tensors, and
+            # what overwrites the state later on must not reach into this graph.
+            replace_buffers(
+                self,
+                proximal=V.detach().clone(),
+                weight=weight.detach().to(self.weight.dtype, copy=True),
+                bias=bias.detach().to(self.bias.dtype, copy=True),
+            )
+            if not self._started:
+                self.started, self._started = torch.ones_like(self.started), True
+        return weight, bias
+
+    def track(self, features: Tensor, labels: Tensor | None) -> None:
+        """Average a batch into the class means, and leave the classifier as it is.
+
+        For batches on which another head is trained: see :class:`WarmUpHead`. Arguments and errors
+        are those of :meth:`outputs`.
+        """
+        self._check_on_all_ranks(features)
+        with torch.no_grad():
+            self.class_means.average_in(self.normalize(features), labels)
+
+    def _check_on_all_ranks(self, features: Tensor) -> None:
+        try:
+            self.check(features)
+        except DeclarativeNodeError as error:
+            self.class_means.refuse(error)
+
+    def _weight(self, V: Tensor) -> Tensor:
+        weight = self.node.weight(V)
+        return weight if self.scale == 1 else self.scale * weight
+
+    def _solve(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        before = dict(self.class_means._buffers)
+        means, global_mean = self.class_means.average_in(h, labels)
+        if not self.gradient_through_frame:
+            means = means.detach()
+        try:
+            V: Tensor = self.node(means, self._proximal_point(means))
+        except SolveError:
+            # The batch must leave no trace in the average either.
+            self.class_means._buffers.update(before)
+            raise
+        return V, global_mean
+
+    @torch.no_grad()
+    def _proximal_point(self, means: Tensor) -> Tensor:
+        proximal = self.proximal.to(means.dtype)
+        if not self._started:
+            # Somebody may have written to the buffer: a broadcast from another rank, say.
+            self._started = bool(self.started)
+        return proximal if self._started else self.node(means, proximal)
+
+    def _change(self, values: dict[str, float]) -> None:
+        before = self.temperature
+        super()._change(values)
+        if before is not None and self.temperature is not None and self.temperature != before:
+            # h = τ f/‖f‖, and with it R and b = -W μ_G, are proportional to τ: as if all batches so
+            # far had been seen at the present τ.
+            ratio = self.temperature / before
+            self.class_means.scale(ratio)
+            self.bias = self.bias * ratio
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._started = bool(self.started)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"{super().extra_repr()}, gradient_through_frame={self.gradient_through_frame}"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import signal
+import tomllib
+
+import pytest
+
+from ddn_etf.commands.compare import options_of_run
+from ddn_etf.commands.options import CompareOptions, TrainOptions
+from ddn_etf.commands.progress import RunProgress
+from ddn_etf.methods import DEFAULT_METHODS
+from ddn_etf.report import REPORT_FILES
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+HEADS = [method.name for method in DEFAULT_METHODS]
+ONE = ("--epochs", "1", "--seeds", "1", "--heads", "linear", "--dim", "16", "--batch-size", "256")
+
+
+def test_a_table_and_a_complete_folder(tmp_path, invoke, rows):
+    folder = tmp_path / "new" / "folder"
+    status, output = invoke(
+        *("compare", "--output", folder, "--epochs", "1", "--seeds", "2", "--batch-size", "256")
+    )
+    assert status == 0, output
+    for head in HEADS:
+        for seed in (0, 1):
+            assert f"{head} seed {seed} loss" in output
+    assert "digits after 1 epoch: median over 2 seeds [range]" in output
+    assert "epochs to 99 % train never" in output
+    assert "epochs to 100 % train never" in output
+    files = {path.name for path in folder.iterdir()}
+    assert files == {*REPORT_FILES, "config.toml", "figures", "runs"}
+    pairs = {(head, seed) for head in HEADS for seed in "01"}
+    assert {(row["head"], row["seed"]) for row in rows(folder / "history.csv")} == pairs
+    assert {path.name for path in (folder / "runs").iterdir()} == {
+        f"{head}-seed-{seed}" for head, seed in pairs
+    }
+    config = tomllib.loads((folder / "runs" / "linear-seed-1" / "config.toml").read_text())
+    assert (config["train"]["head"], config["train"]["seed"]) == ("linear", 1)
+
+
+def test_the_heads_asked_for_in_order(tmp_path, invoke, rows):
+    arguments = ("compare", "--output", tmp_path, *ONE, "--heads", " fixed-etf ,linear")
+    status, output = invoke(*arguments)
+    assert status == 0, output
+    found = list(dict.fromkeys(row["head"] for row in rows(tmp_path / "summary.csv")))
+    assert found == ["fixed-etf", "linear"]
+
+
+def test_results_are_not_overwritten_unless_asked_for(tmp_path, invoke, rows):
+    (tmp_path / "summary.csv").write_text("precious")
+    (tmp_path / "notes.txt").write_text("mine")
+    status, output = invoke("compare", "--output", tmp_path, *ONE)
+    assert status == 1
+    assert f"Error: {tmp_path} already holds summary.csv; give another --output, --re" in output
+    assert (tmp_path / "summary.csv").read_text() == "precious"
+    status, output = invoke("compare", "--output", tmp_path, *ONE, "--overwrite")
+    assert status == 0, output
+    assert len(rows(tmp_path / "summary.csv")) > 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_interrupted_comparison_keeps_its_finished_runs(tmp_path, monkeypatch, invoke):
+    arguments = (*ONE, "--epochs", "2", "--heads", "linear,nearest-etf")
+    status, output = invoke("compare", "--output", tmp_path / "whole", *arguments)
+    assert status == 0, output
+    parts = tmp_path / "parts"
+
+    def interrupt(self, record):
+        if (record.head, record.epoch) == ("nearest-etf", 2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RunProgress, "update", interrupt)
+            status, output = invoke("compare", "--output", parts, *arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == 130
+    command = f"ddn-etf compare --config {parts}/config.toml --output {parts} --resume"
+    assert output.endswith(command)
+    kept = (parts / "runs" / "linear-seed-0" / "last.ckpt").stat().st_mtime_ns
+    status, output = invoke(*command.split()[1:])
+    assert status == 0, output
+    assert "(kept)" in output
+    assert (parts / "runs" / "linear-seed-0" / "last.ckpt").stat().st_mtime_ns == kept
+    for name in ("history.csv", "summary.csv"):
+        assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_overwrite_trains_anew(tmp_path, invoke):
+    for extra in ((), ("--overwrite", "--learning-rate", "0.05")):
+        status, output = invoke("compare", "--output", tmp_path, *ONE, *extra)
+        assert status == 0, output
+    status, output = invoke("compare", "--output", tmp_path, *ONE, "--resume")
+    assert status == 1
+    assert "learning_rate = 0.05, and learning_rate = 0.1 is asked for" in output
+
+
+def test_a_run_is_made_with_the_options_of_the_comparison():
+    options = CompareOptions(epochs=7, model="mlp", heads="linear", seeds=2)
+    assert options_of_run(options, "linear", 1) == TrainOptions(
+        epochs=7, model="mlp", head="linear", seed=1
+    )
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_a_folder_without_results_may_be_resumed_or_overwritten(flag, tmp_path, invoke):
+    status, output = invoke("compare", "--output", tmp_path, *ONE, flag)
+    assert status == 0, output

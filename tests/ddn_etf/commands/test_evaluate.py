@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+
+def test_everything_is_measured_as_at_the_end_of_training(trained, tmp_path, invoke, rows):
+    status, output = invoke("evaluate", trained, "--output", tmp_path)
+    assert status == 0, output
+    assert "digits: nearest ETF, seed 3, epoch 2" in output
+    found = {
+        (r["split"], r["quantity"]): float(r["value"]) for r in rows(tmp_path / "evaluation.csv")
+    }
+    last = {
+        (r["split"], r["quantity"]): float(r["value"])
+        for r in rows(trained / "history.csv")
+        if r["epoch"] == "2"
+    }
+    assert found == pytest.approx(last, rel=1e-6)
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["values"]["test"]["NC1"] == found["test", "NC1"]
+    assert f"{found['test', 'NC1']:.6g}" in output
+
+
+def test_an_earlier_checkpoint(trained, tmp_path, invoke, rows):
+    status, output = invoke(
+        "evaluate", trained, "--checkpoint", "previous.ckpt", "--output", tmp_path
+    )
+    assert status == 0, output
+    assert "epoch 1" in output
+    assert {row["epochs"] for row in rows(tmp_path / "evaluation.csv")} == {"1"}
+
+
+def test_other_data(trained, tmp_path, invoke):
+    # Two numbers per sample are no images of one channel.
+    status, output = invoke("evaluate", trained, "--dataset", "gaussian-mixture")
+    assert status == 2
+    assert "an input has shape" in output
+    status, output = invoke("evaluate", trained, "--dataset", "mnist")
+    assert status == 2
+    assert "give the folder that holds them" in output
+
+
+def test_folders_that_cannot_be_evaluated(trained, tmp_path, invoke):
+    status, output = invoke("evaluate", tmp_path)
+    assert status == 1
+    assert f"Error: there is no {tmp_path / 'config.toml'}; give the folder of a run" in output
+    (tmp_path / "config.toml").write_text('[compare]\nheads = "linear"\nseeds = 1\n')
+    status, output = invoke("evaluate", tmp_path)
+    assert status == 1
+    assert f"holds several runs; give one of {tmp_path / 'runs' / 'linear-seed-0'}" in output
+    shutil.copy(trained / "config.toml", tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    status, output = invoke("evaluate", tmp_path)
+    assert status == 1
+    assert "last.ckpt is damaged" in output
