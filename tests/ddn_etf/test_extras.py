@@ -13,8 +13,8 @@ from ddn_etf.data import digits
 @pytest.mark.parametrize(
     ("module", "needed", "package"),
     [
-        ("ddn_etf.training", "lightning", "lightning"),
-        ("ddn_etf.figures", "matplotlib.axes", "matplotlib"),
+        ("ddn_etf.classifier", "lightning", "lightning"),
+        ("ddn_etf.figures.training_curves", "matplotlib.axes", "matplotlib"),
         ("ddn_etf.report", "jinja2", "jinja2"),
     ],
 )
