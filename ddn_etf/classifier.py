@@ -16,6 +16,11 @@ from ddn_etf.heads import Head, HeadOutput
 from ddn_etf.history import EpochRecord
 from ddn_etf.losses import CrossEntropy, Loss
 from ddn_etf.metrics import SplitStatistics, neural_collapse
+from ddn_etf.metrics.hierarchical import (
+    hierarchical_distance,
+    hierarchical_precision,
+    mistake_severity,
+)
 from ddn_etf.settings import TrainingSettings
 from ddn_etf.sharding import gather_rows, rank_and_size
 
@@ -26,6 +31,9 @@ __all__ = ["SNAPSHOT_SIZE", "Classifier", "Snapshot", "TrainingError", "measure"
 
 SNAPSHOT_SIZE = 4096
 """The largest K d of which a snapshot is kept in every epoch; beyond it checkpoints would swell."""
+
+_TOP = 5
+"""How many predictions of a sample the hierarchical metrics look at."""
 
 
 class TrainingError(DeclarativeNodeError, RuntimeError):
@@ -57,6 +65,7 @@ class Classifier(L.LightningModule):
         name: of the method, for the history.
         seed: of the run.
         dataset: its name, which a run that is resumed must share.
+        class_distances: D, (K, K), with which mistakes are measured; None to leave that out.
     """
 
     def __init__(
@@ -67,10 +76,13 @@ class Classifier(L.LightningModule):
         name: str,
         seed: int,
         dataset: str = "digits",
+        *,
+        class_distances: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.settings, self.name, self.seed, self.dataset = settings, name, seed, dataset
+        self.class_distances = class_distances
         self.history: list[EpochRecord] = []
         self.snapshots: list[Snapshot] = []
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -125,7 +137,9 @@ class Classifier(L.LightningModule):
                     [part for _, part in batches],
                     torch.empty(0, dtype=torch.int64, device=self.device),
                 )
-                found = measure(self.head, features, labels, self.settings.loss)
+                found = measure(
+                    self.head, features, labels, self.settings.loss, self.class_distances
+                )
                 values |= {f"{split}_{name}": value for name, value in found.items()}
                 if split == "train" and self.head.weight.numel() <= SNAPSHOT_SIZE:
                     self.snapshots.append(self._snapshot(features, labels))
@@ -162,9 +176,13 @@ class Classifier(L.LightningModule):
 
 @torch.no_grad()
 def measure(
-    head: Head, features: Tensor, labels: Tensor, loss: Loss | None = None
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    loss: Loss | None = None,
+    distances: Tensor | None = None,
 ) -> dict[str, float]:
-    """Loss and every scalar neural-collapse metric of one split.
+    """Loss, every scalar neural-collapse metric and, with distances, how bad mistakes are.
 
     The metrics are taken on what multiplies the weight, h = tau f / ||f||.
 
@@ -173,8 +191,23 @@ def measure(
         features: (N, d).
         labels: (N,).
         loss: an object of :mod:`ddn_etf.losses`; cross entropy by default.
+        distances: D, (K, K), between the classes in their hierarchy.
+
+    Returns:
+        ``loss``, the names of :func:`ddn_etf.metrics.neural_collapse` and, with distances,
+        ``mistake_severity`` (NaN where there is no mistake), ``hd@1`` and, for K >= 5, ``hd@5`` and
+        ``hp@5``: see :mod:`ddn_etf.metrics.hierarchical`.
     """
     output: HeadOutput = head.outputs(features)
     values = {"loss": float((loss or CrossEntropy())(output, labels))}
     metrics = neural_collapse(output.h, labels, head.weight, head.bias)
-    return values | {name: value.item() for name, value in metrics.items() if value.ndim == 0}
+    values |= {name: value.item() for name, value in metrics.items() if value.ndim == 0}
+    if distances is None:
+        return values
+    scored = output.logits, labels, distances
+    values["mistake_severity"] = mistake_severity(*scored).item()
+    values["hd@1"] = hierarchical_distance(*scored).item()
+    if len(distances) >= _TOP:
+        values[f"hd@{_TOP}"] = hierarchical_distance(*scored, _TOP).item()
+        values[f"hp@{_TOP}"] = hierarchical_precision(*scored, _TOP).item()
+    return values

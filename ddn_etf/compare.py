@@ -13,7 +13,7 @@ from torch import nn
 from ddn_etf.checkpoints import CHECKPOINT_NAME, read_checkpoint
 from ddn_etf.data import Dataset
 from ddn_etf.history import EpochRecord
-from ddn_etf.methods import Method
+from ddn_etf.methods import Method, check_hierarchy
 from ddn_etf.models import small_convnet
 from ddn_etf.settings import TrainingSettings
 from ddn_etf.training import train
@@ -69,11 +69,19 @@ class Spread:
 
     Infinite where a run never reached what was waited for. Of an even number of runs the median is
     the mean of the middle two.
+
+    Attributes:
+        median: NaN if no run has a value.
+        low: the smallest.
+        high: the largest.
+        missing: how many runs have no value and are left out, such as those without a mistake in
+            the severity of mistakes.
     """
 
     median: float
     low: float
     high: float
+    missing: int = 0
 
 
 def compare(
@@ -114,8 +122,10 @@ def compare(
 
     Raises:
         ResumeError: ``resume`` with a run in the folder that had other settings, or without folder.
+        ValueError: a head needs a hierarchy of the classes and the data set has none.
     """
     settings = settings or TrainingSettings()
+    check_hierarchy(methods, dataset.name, has_hierarchy=dataset.hierarchy is not None)
     records: list[EpochRecord] = []
     for method in methods:
         for seed in seeds:
@@ -157,8 +167,12 @@ def epochs_to_accuracy(run: Sequence[EpochRecord], target: float = TARGET_ACCURA
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and range of at least one value."""
-    return Spread(statistics.median(values), min(values), max(values))
+    """Median and range of at least one value; NaN is no value, and is counted."""
+    found = [value for value in values if not math.isnan(value)]
+    missing = len(values) - len(found)
+    if not found:
+        return Spread(math.nan, math.nan, math.nan, missing)
+    return Spread(statistics.median(found), min(found), max(found), missing)
 
 
 def quantities(records: Iterable[EpochRecord]) -> tuple[str, ...]:
@@ -171,7 +185,8 @@ def summarize(comparison: Comparison) -> dict[str, dict[str, Spread]]:
     """Median and range over the seeds of everything measured, by head.
 
     Values are those of the last epoch of each run; ``epochs_to_99`` and ``epochs_to_100`` are the
-    first epochs with that train accuracy, infinite where there is none.
+    first epochs with that train accuracy, infinite where there is none. What some of the runs do not
+    have, for example because they made no mistake, is over the others (:attr:`Spread.missing`).
     """
     names = quantities(comparison.records)
     summary: dict[str, dict[str, Spread]] = {}
@@ -183,7 +198,7 @@ def summarize(comparison: Comparison) -> dict[str, dict[str, Spread]]:
             for run in runs
         ]
         summary[method.name] = {
-            name: spread([end[name] for end in ends if name in end])
+            name: spread([end.get(name, math.nan) for end in ends])
             for name in names
             if any(name in end for end in ends)
         }

@@ -26,7 +26,7 @@ class SplitOutput:
         h: (N, d), what the weight is multiplied with.
         logits: (N, K).
         labels: (N,).
-        values: loss and every scalar metric of :func:`ddn_etf.metrics.neural_collapse`.
+        values: of :func:`ddn_etf.classifier.measure`.
     """
 
     h: Tensor
@@ -63,7 +63,7 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> Evaluation:
     Args:
         classifier: from :func:`ddn_etf.training.train` or
             :func:`ddn_etf.training.load_classifier`.
-        dataset: train and test split.
+        dataset: train and test split; with a hierarchy, mistakes are measured in it.
 
     Returns:
         Tensors on the CPU.
@@ -78,7 +78,9 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> Evaluation:
             [classifier.backbone(data[batch.tolist()][0].to(device)) for batch in batches]
         )
         output = head.outputs(features)
-        values = measure(head, features, labels.to(device), classifier.settings.loss)
+        values = measure(
+            head, features, labels.to(device), classifier.settings.loss, dataset.class_distances
+        )
         splits[split] = SplitOutput(output.h.cpu(), output.logits.cpu(), labels.cpu(), values)
     return Evaluation(
         classifier.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ class HistoryError(DeclarativeNodeError, ValueError):
     """A file that is no history of a run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpochRecord:
     """What was measured at the end of one epoch, in evaluation mode and on whole splits.
 
@@ -28,14 +29,34 @@ class EpochRecord:
         seed: of the run.
         epoch: 1 after the first pass through the training data.
         values: ``train_loss``, ``train_accuracy``, ``train_NC1``, ... and the same for ``test``.
-            Accuracies are per cent; the metrics are
-            those of :func:`ddn_etf.metrics.neural_collapse` that are a single number.
+            Accuracies are per cent; the metrics are those of
+            :func:`ddn_etf.classifier.measure`. NaN stands for what does not exist, such as the
+            severity of mistakes where there are none.
+
+    Two records are equal if all is equal, NaN being equal to NaN.
     """
 
     head: str
     seed: int
     epoch: int
     values: dict[str, float]
+
+    # A record that is read back is the one that was written, and NaN != NaN.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EpochRecord):
+            return NotImplemented
+        same_run = (self.head, self.seed, self.epoch) == (other.head, other.seed, other.epoch)
+        return (
+            same_run
+            and self.values.keys() == other.values.keys()
+            and all(
+                value == other.values[name]
+                or (math.isnan(value) and math.isnan(other.values[name]))
+                for name, value in self.values.items()
+            )
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def history_csv(records: Iterable[EpochRecord]) -> str:

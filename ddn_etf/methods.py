@@ -9,17 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from ddn_etf.data.registry import DATASETS
 from ddn_etf.frames import orthogonal_frame, softmax_code
 from ddn_etf.heads import (
     FixedETFHead,
     FixedFrameHead,
+    HAFrameHead,
     Head,
     LinearHead,
     NearestETFHead,
     NearestFrameHead,
+    NearestHAFrameHead,
 )
 
-__all__ = ["DEFAULT_METHODS", "METHODS", "Method", "find_method", "find_methods"]
+__all__ = [
+    "DEFAULT_METHODS",
+    "METHODS",
+    "HeadSetting",
+    "Method",
+    "check_hierarchy",
+    "find_method",
+    "find_methods",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSetting:
+    """Where a head is to stand.
+
+    Attributes:
+        dim: d, number of features.
+        num_classes: K.
+        temperature: tau, the length of the features that the head sees.
+        distances: D (K, K), between the classes in their hierarchy; None if there is none.
+    """
+
+    dim: int
+    num_classes: int
+    temperature: float
+    distances: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -30,46 +60,95 @@ class Method:
         name: what the command line and the files call it.
         title: what tables and figures call it.
         description: one sentence for the report.
-        build: (dim, num_classes, temperature) -> head.
+        make: setting -> head.
+        needs_hierarchy: whether the classifier follows a hierarchy of the classes.
     """
 
     name: str
     title: str
     description: str
-    build: Callable[[int, int, float], Head]
+    make: Callable[[HeadSetting], Head]
+    needs_hierarchy: bool = False
+
+    def build(
+        self,
+        dim: int,
+        num_classes: int,
+        temperature: float,
+        *,
+        distances: Tensor | None = None,
+    ) -> Head:
+        """The head, untrained.
+
+        Args:
+            dim: d, number of features.
+            num_classes: K.
+            temperature: tau, the length of the features that the head sees.
+            distances: D (K, K), between the classes, such as
+                :attr:`ddn_etf.data.Dataset.class_distances`; ignored by heads that need none.
+
+        Raises:
+            ValueError: the head follows a hierarchy, and there are no distances or not K of them.
+            FrameSizeError: d is too small for that many classes.
+        """
+        if self.needs_hierarchy:
+            if distances is None:
+                raise ValueError(
+                    f"head {self.name!r} follows a hierarchy of the classes: give distances "
+                    f"({num_classes}, {num_classes}), for example those of a data set that has one "
+                    f"({_names_with_hierarchy()})"
+                )
+            if len(distances) != num_classes:
+                raise ValueError(
+                    f"head {self.name!r}: distances are between {len(distances)} classes, and there "
+                    f"are {num_classes}; give one row and column per class"
+                )
+        return self.make(HeadSetting(dim, num_classes, temperature, distances))
 
 
-def _linear(dim: int, num_classes: int, temperature: float) -> Head:
-    return LinearHead(dim, num_classes, temperature=temperature, unit_rows=True)
+def _linear(at: HeadSetting) -> Head:
+    return LinearHead(at.dim, at.num_classes, temperature=at.temperature, unit_rows=True)
 
 
-def _fixed_etf(dim: int, num_classes: int, temperature: float) -> Head:
-    return FixedETFHead(dim, num_classes, temperature=temperature)
+def _fixed_etf(at: HeadSetting) -> Head:
+    return FixedETFHead(at.dim, at.num_classes, temperature=at.temperature)
 
 
-def _nearest_etf(dim: int, num_classes: int, temperature: float) -> Head:
-    return NearestETFHead(dim, num_classes, temperature=temperature)
+def _nearest_etf(at: HeadSetting) -> Head:
+    return NearestETFHead(at.dim, at.num_classes, temperature=at.temperature)
 
 
-def _plain_linear(dim: int, num_classes: int, temperature: float) -> Head:
-    return LinearHead(dim, num_classes, temperature=temperature)
+def _plain_linear(at: HeadSetting) -> Head:
+    return LinearHead(at.dim, at.num_classes, temperature=at.temperature)
 
 
-def _detached_nearest_etf(dim: int, num_classes: int, temperature: float) -> Head:
-    return NearestETFHead(dim, num_classes, temperature=temperature, gradient_through_frame=False)
+def _detached_nearest_etf(at: HeadSetting) -> Head:
+    return NearestETFHead(
+        at.dim, at.num_classes, temperature=at.temperature, gradient_through_frame=False
+    )
 
 
-def _orthogonal(dim: int, num_classes: int, temperature: float) -> Head:
-    return FixedFrameHead(orthogonal_frame(num_classes, dim), temperature=temperature)
+def _orthogonal(at: HeadSetting) -> Head:
+    return FixedFrameHead(orthogonal_frame(at.num_classes, at.dim), temperature=at.temperature)
 
 
-def _nearest_orthogonal(dim: int, num_classes: int, temperature: float) -> Head:
-    frame = orthogonal_frame(num_classes, num_classes)
-    return NearestFrameHead(frame, dim, temperature=temperature)
+def _nearest_orthogonal(at: HeadSetting) -> Head:
+    frame = orthogonal_frame(at.num_classes, at.num_classes)
+    return NearestFrameHead(frame, at.dim, temperature=at.temperature)
 
 
-def _softmax_code(dim: int, num_classes: int, temperature: float) -> Head:
-    return FixedFrameHead(softmax_code(num_classes, dim), temperature=temperature)
+def _softmax_code(at: HeadSetting) -> Head:
+    return FixedFrameHead(softmax_code(at.num_classes, at.dim), temperature=at.temperature)
+
+
+def _ha_frame(at: HeadSetting) -> Head:
+    assert at.distances is not None
+    return HAFrameHead(at.distances, at.dim, temperature=at.temperature)
+
+
+def _nearest_ha_frame(at: HeadSetting) -> Head:
+    assert at.distances is not None
+    return NearestHAFrameHead(at.distances, at.dim, temperature=at.temperature)
 
 
 METHODS: dict[str, Method] = {
@@ -82,7 +161,7 @@ METHODS: dict[str, Method] = {
                 "The standard method of Markou, Ajanthan and Gould (2024): the weight is learned "
                 "by gradient descent and its rows are kept at unit length."
             ),
-            build=_linear,
+            make=_linear,
         ),
         Method(
             name="fixed-etf",
@@ -91,7 +170,7 @@ METHODS: dict[str, Method] = {
                 "The weight is one simplex equiangular tight frame (ETF), chosen before training "
                 "and never changed."
             ),
-            build=_fixed_etf,
+            make=_fixed_etf,
         ),
         Method(
             name="nearest-etf",
@@ -101,7 +180,7 @@ METHODS: dict[str, Method] = {
                 "found anew in every step by a declarative node; the backbone also gets the "
                 "gradient that passes through it."
             ),
-            build=_nearest_etf,
+            make=_nearest_etf,
         ),
         Method(
             name="plain-linear",
@@ -110,7 +189,7 @@ METHODS: dict[str, Method] = {
                 "The weight is learned by gradient descent, as in torch.nn.Linear; its rows may have "
                 "any length."
             ),
-            build=_plain_linear,
+            make=_plain_linear,
         ),
         Method(
             name="nearest-etf-detached",
@@ -119,7 +198,7 @@ METHODS: dict[str, Method] = {
                 "As nearest-etf, but no gradient passes through the declarative node: the weight is "
                 "a constant in each step."
             ),
-            build=_detached_nearest_etf,
+            make=_detached_nearest_etf,
         ),
         Method(
             name="orthogonal",
@@ -128,7 +207,7 @@ METHODS: dict[str, Method] = {
                 "The weight is one orthogonal frame, chosen before training: the minimum of the mean "
                 "squared error without bias (Tirer and Bruna, 2022). Needs d >= K."
             ),
-            build=_orthogonal,
+            make=_orthogonal,
         ),
         Method(
             name="nearest-orthogonal",
@@ -137,7 +216,7 @@ METHODS: dict[str, Method] = {
                 "The weight is the orthogonal frame nearest to the moving average of the class "
                 "means, found anew in every step by a declarative node. Needs d >= K."
             ),
-            build=_nearest_orthogonal,
+            make=_nearest_orthogonal,
         ),
         Method(
             name="softmax-code",
@@ -146,7 +225,29 @@ METHODS: dict[str, Method] = {
                 "The weight is a softmax code (Jiang et al., 2023), chosen before training: the "
                 "simplex ETF while d >= K - 1, and its generalisation for more classes."
             ),
-            build=_softmax_code,
+            make=_softmax_code,
+        ),
+        Method(
+            name="ha-frame",
+            title="HAFrame",
+            description=(
+                "The weight is the hierarchy-aware frame of Liang and Davis (2023), chosen before "
+                "training: the nearer two classes are in the hierarchy of the data set, the smaller "
+                "the angle between their rows. Features are normalised here and there is no bias."
+            ),
+            make=_ha_frame,
+            needs_hierarchy=True,
+        ),
+        Method(
+            name="nearest-ha-frame",
+            title="nearest HAFrame",
+            description=(
+                "The weight is the rotated copy of the hierarchy-aware frame that is nearest to the "
+                "moving average of the class means, found anew in every step by a declarative node; "
+                "b = -W\N{GREEK SMALL LETTER MU}, with the mean of all features."
+            ),
+            make=_nearest_ha_frame,
+            needs_hierarchy=True,
         ),
     )
 }
@@ -184,3 +285,26 @@ def find_methods(names: Iterable[str]) -> tuple[Method, ...]:
         if found.count(name) > 1:
             raise ValueError(f"head {name!r} is given {found.count(name)} times; give it once")
     return methods
+
+
+def check_hierarchy(methods: Iterable[Method], dataset: str, *, has_hierarchy: bool) -> None:
+    """Check that a data set has the hierarchy that some heads need.
+
+    Args:
+        methods: the heads.
+        dataset: its name, for the message.
+        has_hierarchy: whether it has one.
+
+    Raises:
+        ValueError: a head needs a hierarchy and the data set has none; names the sets that have one.
+    """
+    for method in methods:
+        if method.needs_hierarchy and not has_hierarchy:
+            raise ValueError(
+                f"head {method.name!r} follows a hierarchy of the classes, and the data set "
+                f"{dataset!r} has none; data sets with one: {_names_with_hierarchy()}"
+            )
+
+
+def _names_with_hierarchy() -> str:
+    return ", ".join(name for name, source in DATASETS.items() if source.has_hierarchy)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddn_etf._extras import optional_import
-from ddn_etf.compare import TARGET_ACCURACIES, Comparison
+from ddn_etf.compare import TARGET_ACCURACIES, Comparison, quantities
 from ddn_etf.files import write_atomically
 from ddn_etf.history import history_csv
 from ddn_etf.report_figures import ReportFigure, report_figures
@@ -101,6 +101,7 @@ def report_html(
         title=table_title(comparison),
         summary=summary_table(comparison),
         everything=full_table(comparison),
+        hierarchical="test_mistake_severity" in quantities(comparison.records),
         targets=" % and ".join(f"{target:g}" for target in TARGET_ACCURACIES),
         figures=figures,
         missing=missing,

@@ -27,7 +27,7 @@ from ddn_etf.metrics import SplitStatistics, cosine_margins
 
 __all__ = ["Evidence", "ReportFigure", "report_figures"]
 
-_LARGEST_CONFUSION = 60
+_LARGEST_CONFUSION = 64
 """More classes than this and the names of a confusion matrix cannot be read."""
 
 
@@ -88,7 +88,7 @@ def report_figures(
             measured against the epoch.
         class_distances: between classes in their hierarchy, (K, K). Without it the tree beside the
             confusion matrix is that of the class means.
-        class_names: for the confusion matrix.
+        class_names: for the confusion matrix; the numbers of the classes by default.
     """
     found = [_curves(comparison)]
     if not evidence:
@@ -195,17 +195,18 @@ def _confusion(
     test = evaluation.splits["test"]
     if len(evaluation.weight) > _LARGEST_CONFUSION:
         return []
+    names = list(map(str, range(len(evaluation.weight)))) if class_names is None else class_names
     unit = "distance in the hierarchy"
     if distances is None:
+        unit = "distance of class means"
         means = _statistics(evaluation).deviations.mT
         distances = torch.cdist(means, means)
         distances = ((distances + distances.mT) / 2).fill_diagonal_(0)
-        unit = "distance of class means"
     counts = confusion_matrix(test.logits, test.labels)
     errors = counts.clone().fill_diagonal_(0)
     largest = divmod(int(errors.argmax()), len(errors))
     words = (
-        f"most often, class {largest[0]} is taken for class {largest[1]} "
+        f"most often, class {names[largest[0]]} is taken for class {names[largest[1]]} "
         f"({int(errors.max())} times)"
         if errors.any()
         else "there is no error"
@@ -220,7 +221,7 @@ def _confusion(
             f"{words}.",
             png(
                 hierarchy_confusion_figure(
-                    distances, test.logits, test.labels, names=class_names, distance=unit
+                    distances, test.logits, test.labels, names=names, distance=unit
                 )
             ),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ddn_etf.compare import (
     TARGET_ACCURACIES,
@@ -29,6 +30,9 @@ __all__ = [
 
 Table = tuple[list[str], list[list[str]]]
 
+_NOTHING = "–"
+"""What a cell holds that has no value: the severity of no mistakes, for example."""
+
 
 def steps_cell(value: float) -> str:
     """A number of epochs or iterations; infinite is ``never``."""
@@ -36,7 +40,9 @@ def steps_cell(value: float) -> str:
 
 
 def spread_cell(median: float, low: float, high: float, write: Callable[[float], str]) -> str:
-    """``median [low–high]``, or the median alone where both ends are written as it is."""
+    """``median [low–high]``, or the median alone where both ends are written as it is; ``–`` for NaN."""
+    if math.isnan(median):
+        return _NOTHING
     return (
         write(median)
         if write(low) == write(high)
@@ -48,6 +54,9 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     # Quantity, its name in the table, and how to write a number.
     ("train_accuracy", "train accuracy (%)", lambda value: f"{value:.1f}"),
     ("test_accuracy", "test accuracy (%)", lambda value: f"{value:.1f}"),
+    ("test_mistake_severity", "mistake severity (test)", lambda value: f"{value:.3f}"),
+    ("test_hd@5", "hd@5 (test)", lambda value: f"{value:.3f}"),
+    ("test_hp@5", "hp@5 (test)", lambda value: f"{value:.3f}"),
     ("train_NC1", "NC1 (train)", lambda value: f"{value:.4f}"),
     ("train_NC2", "NC2", lambda value: f"{value:.4f}"),
     ("train_NC3", "NC3 (train)", lambda value: f"{value:.4f}"),
@@ -69,26 +78,24 @@ def summary_table(comparison: Comparison) -> Table:
     """The table that people read: a row per quantity, a column per head, as text.
 
     Returns:
-        The header and the rows. A cell holds the median and, where the seeds differ, the range.
+        The header and the rows; those about mistakes in a hierarchy only if it was measured. A cell
+        holds the median and, where the seeds differ, the range. Seeds without a value, such as those
+        without a mistake, are left out and the cell says how many are not; it is "–" if none is.
     """
-    summary = summarize(comparison)
-    header = ["", *(method.title for method in comparison.methods)]
-    rows = []
+    header, rows = ["", *(method.title for method in comparison.methods)], []
+    cells = _cells(comparison)
     for quantity, title, write in _ROWS:
-        cells = [summary[method.name][quantity] for method in comparison.methods]
-        rows.append([title, *(_cell(cell, write) for cell in cells)])
+        if quantity in cells:
+            rows.append([title, *(cell(write) for cell in cells[quantity])])
     return header, rows
 
 
 def full_table(comparison: Comparison) -> Table:
     """Everything that was measured, with four significant digits: a row per quantity and split."""
-    summary = summarize(comparison)
-    header = ["", *(method.title for method in comparison.methods)]
-    rows = []
-    for quantity in quantities(comparison.records):
+    header, rows = ["", *(method.title for method in comparison.methods)], []
+    for quantity, cells in _cells(comparison).items():
         write = steps_cell if quantity.startswith("epochs_to_") else "{:.4g}".format
-        cells = [summary[method.name].get(quantity) for method in comparison.methods]
-        rows.append([_title(quantity), *("" if c is None else _cell(c, write) for c in cells)])
+        rows.append([_title(quantity), *(cell(write) for cell in cells)])
     return header, rows
 
 
@@ -97,23 +104,44 @@ def run_table(run: Sequence[EpochRecord]) -> Table:
     values = run[-1].values | {
         f"epochs_to_{target:g}": epochs_to_accuracy(run, target) for target in TARGET_ACCURACIES
     }
-    return ["", run[-1].head], [[title, write(values[name])] for name, title, write in _ROWS]
+    rows = [
+        [title, _NOTHING if math.isnan(values[name]) else write(values[name])]
+        for name, title, write in _ROWS
+        if name in values
+    ]
+    return ["", run[-1].head], rows
 
 
 def evaluation_table(values: Mapping[str, Mapping[str, float]]) -> Table:
     """The table of an evaluation: a row per quantity, a column per split, as text."""
     names = dict.fromkeys(name for split in values.values() for name in split)
     rows = [
-        [name.replace("_", " "), *(f"{split[name]:.6g}" for split in values.values())]
+        [
+            name.replace("_", " "),
+            *(
+                _NOTHING if math.isnan(split[name]) else f"{split[name]:.6g}"
+                for split in values.values()
+            ),
+        ]
         for name in names
     ]
     return ["", *values], rows
 
 
 def summary_csv(comparison: Comparison) -> str:
-    """One row per head and quantity; ``inf`` stands for a target that was not reached."""
+    """One row per head and quantity, with the number of seeds that have a value.
+
+    ``inf`` stands for a target that was not reached, ``nan`` for a quantity that no seed has.
+    """
     rows = [
-        (head, quantity, repr(each.median), repr(each.low), repr(each.high), len(comparison.seeds))
+        (
+            head,
+            quantity,
+            repr(each.median),
+            repr(each.low),
+            repr(each.high),
+            len(comparison.runs(head)) - each.missing,
+        )
         for head, found in summarize(comparison).items()
         for quantity, each in found.items()
     ]
@@ -127,5 +155,28 @@ def _title(quantity: str) -> str:
     return f"{name.replace('_', ' ')} ({split})"
 
 
-def _cell(spread: Spread, write: Callable[[float], str]) -> str:
-    return spread_cell(spread.median, spread.low, spread.high, write)
+@dataclass(frozen=True)
+class _Cell:
+    """What the runs of one head gave, ready to be written."""
+
+    spread: Spread | None
+    seeds: int
+
+    def __call__(self, write: Callable[[float], str]) -> str:
+        if self.spread is None:
+            return _NOTHING
+        text = spread_cell(self.spread.median, self.spread.low, self.spread.high, write)
+        found = self.seeds - self.spread.missing
+        return text if found in {0, self.seeds} else f"{text} ({found} of {self.seeds} seeds)"
+
+
+def _cells(comparison: Comparison) -> dict[str, list[_Cell]]:
+    """A cell per head for each quantity that was measured."""
+    summary = summarize(comparison)
+    return {
+        quantity: [
+            _Cell(summary[method.name].get(quantity), len(comparison.runs(method.name)))
+            for method in comparison.methods
+        ]
+        for quantity in quantities(comparison.records)
+    }

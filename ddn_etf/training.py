@@ -27,7 +27,7 @@ from ddn_etf.classifier import Classifier, TrainingError, measure
 from ddn_etf.data import Dataset
 from ddn_etf.files import write_atomically
 from ddn_etf.history import EpochRecord, history_csv
-from ddn_etf.methods import Method
+from ddn_etf.methods import Method, check_hierarchy
 from ddn_etf.models import small_convnet
 from ddn_etf.settings import TrainingSettings
 
@@ -85,6 +85,7 @@ def train(
         BatchSizeError: the training set is smaller than a batch.
         TrainingError: an accelerator that this machine lacks, or a loss that is not finite.
         MissingDependencyError: ``tensorboard`` without the package.
+        ValueError: the head needs a hierarchy of the classes and the data set has none.
     """
     settings = settings or TrainingSettings()
     checkpoint = None
@@ -128,7 +129,7 @@ def load_classifier(
     Args:
         path: the checkpoint.
         method: what :func:`train` was given, and the same below.
-        dataset: gives the number of classes and, by its name, the run.
+        dataset: gives the number of classes, their hierarchy and, by its name, the run.
         settings: give the sizes, the temperature and the loss.
         seed: for what the checkpoint does not decide.
         backbone: dim -> network.
@@ -156,8 +157,22 @@ def _untrained(
     backbone: Callable[[int], nn.Module],
 ) -> Classifier:
     network = backbone(settings.dim)
-    head = method.build(settings.dim, dataset.num_classes, settings.temperature)
-    return Classifier(network, head, settings, method.name, seed, dataset.name)
+    check_hierarchy([method], dataset.name, has_hierarchy=dataset.hierarchy is not None)
+    head = method.build(
+        settings.dim,
+        dataset.num_classes,
+        settings.temperature,
+        distances=dataset.class_distances,
+    )
+    return Classifier(
+        network,
+        head,
+        settings,
+        method.name,
+        seed,
+        dataset.name,
+        class_distances=dataset.class_distances,
+    )
 
 
 def _restored(classifier: Classifier, checkpoint: dict[str, Any]) -> Classifier:

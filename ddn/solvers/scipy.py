@@ -21,7 +21,7 @@ from ddn.solvers.barrier.start import inside_bounds
 from ddn.solvers.minimize.batch import ProblemBatch
 from ddn.solvers.minimize.feasibility import least_violation
 from ddn.solvers.minimize.measure import finish, measure
-from ddn.solvers.minimize.method import Method, find_method
+from ddn.solvers.minimize.method import ScipyMethod, find_method
 from ddn.solvers.minimize.single import Array, EscapeError, Frame, SingleProblem
 
 __all__ = ["ScipyMinimize"]
@@ -125,7 +125,7 @@ class ScipyMinimize:
             run.iterations.reshape(shape[:-1]).to(like.device),
         )
 
-    def _method(self, problem: Problem) -> Method:
+    def _method(self, problem: Problem) -> ScipyMethod:
         states = problem.has_equality or problem.node.inequality is not None
         if self.method is None:
             return find_method("SLSQP" if states else "L-BFGS-B")
@@ -158,7 +158,7 @@ class _Run:
     """One solve of a batch, in rounds: SciPy from the best point so far, then a measurement."""
 
     def __init__(
-        self, solver: ScipyMinimize, method: Method, batch: ProblemBatch, y: Tensor
+        self, solver: ScipyMinimize, method: ScipyMethod, batch: ProblemBatch, y: Tensor
     ) -> None:
         self._solver = solver
         self._method = method

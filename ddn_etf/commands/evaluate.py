@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ddn_etf.commands.shared import (
     errors_in_one_line,
     say_written,
     text_table,
+    wide_console,
     wrong_arguments,
 )
 
@@ -76,7 +76,7 @@ def evaluate_command(
         paths = [where / "evaluation.csv", where / "evaluation.json"]
         write_atomically(paths[0], evaluation_csv(evaluation))
         write_atomically(paths[1], evaluation_json(evaluation))
-        console = Console()
+        console = wide_console()
         title = f"{data.name}: {method.title}, seed {options.seed}, epoch {evaluation.epochs}"
         values = {split: each.values for split, each in evaluation.splits.items()}
         console.print(text_table(title, *evaluation_table(values)))

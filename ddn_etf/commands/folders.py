@@ -140,9 +140,11 @@ def publish(
     notes = list(notes)
     evidence: dict[str, Evidence] = {}
     try:
+        dataset = sources[0][0].load_data() if dataset is None else dataset
         evidence = _evidence(comparison, sources, dataset)
     except (DeclarativeNodeError, OSError, ValueError) as error:
         notes.append(f"Figures of features are left out: {error}")
+    hierarchy = None if dataset is None else dataset.hierarchy
     origin = Origin(
         command="\n".join(command_line(options) for options, _ in sources),
         configuration="\n".join(
@@ -153,7 +155,12 @@ def publish(
     return write_report(
         comparison,
         output,
-        figures=report_figures(comparison, evidence),
+        figures=report_figures(
+            comparison,
+            evidence,
+            class_distances=None if hierarchy is None else hierarchy.distances,
+            class_names=None if hierarchy is None else hierarchy.leaf_names,
+        ),
         origin=origin,
         missing=" ".join(notes),
     )
@@ -162,10 +169,9 @@ def publish(
 def _evidence(
     comparison: Comparison,
     sources: Sequence[tuple[TrainingOptions, Path]],
-    dataset: Dataset | None,
+    dataset: Dataset,
 ) -> dict[str, Evidence]:
     """What the trained classifiers of the first seed of each head make of the data."""
-    dataset = sources[0][0].load_data() if dataset is None else dataset
     evidence: dict[str, Evidence] = {}
     for options, folder in sources:
         for head, seed, place in run_folders(options, folder):

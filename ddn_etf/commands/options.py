@@ -104,15 +104,17 @@ class TrainingOptions:
         """Find out whether every name and number is good, before anything takes time.
 
         Raises:
-            ValueError: one is not, or the machine has too few GPUs.
+            ValueError: one is not, a head needs a hierarchy that the data set does not have, or
+                the machine has too few GPUs.
             MissingDependencyError: TensorBoard is asked for and missing.
         """
         from ddn_etf.data import find_dataset
+        from ddn_etf.methods import check_hierarchy
         from ddn_etf.models import find_model
 
-        self.methods()
+        methods, source = self.methods(), find_dataset(self.dataset)
         self.settings()
-        find_dataset(self.dataset)
+        check_hierarchy(methods, source.name, has_hierarchy=source.has_hierarchy)
         find_model(self.model)
         if self.accelerator == "gpu":
             _check_gpus(self.devices)
@@ -139,7 +141,12 @@ class TrainingOptions:
             self.backbone(dataset)(self.dim)
         with torch.random.fork_rng(devices=[]):
             for method in self.methods():
-                method.build(self.dim, dataset.num_classes, self.temperature)
+                method.build(
+                    self.dim,
+                    dataset.num_classes,
+                    self.temperature,
+                    distances=dataset.class_distances,
+                )
         ShuffledBatches(len(dataset.train_labels), self.batch_size, seed=0)
         return dataset
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from ddn_etf.commands.shared import errors_in_one_line, say_written, text_table
+from ddn_etf.commands.shared import (
+    errors_in_one_line,
+    say_written,
+    text_table,
+    wide_console,
+)
 
 __all__ = ["report_command"]
 
@@ -45,7 +49,7 @@ def report_command(
         where = output or folders[0]
         where.mkdir(parents=True, exist_ok=True)
         notes = [f"Unfinished, and left out: {'; '.join(left_out)}."] if left_out else []
-        console = Console()
+        console = wide_console()
         written = publish(comparison, sources, where, notes=notes, fresh=False)
         console.print(text_table(table_title(comparison), *summary_table(comparison)))
         for note in notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "prepare_folder",
     "say_written",
     "text_table",
+    "wide_console",
     "wrong_arguments",
 ]
 
@@ -66,6 +68,10 @@ def interrupted(saved: str, command: str, *, first: bool = True) -> typer.Exit:
     return typer.Exit(130)
 
 
+# Columns; a terminal has its own.
+_WIDTH_OF_FILES = 200
+
+
 def is_first_process(devices: int) -> bool:
     """Whether this is the process that speaks and writes, of those that share a run."""
     return devices == 1 or all(os.environ.get(name, "0") == "0" for name in _RANKS)
@@ -73,7 +79,12 @@ def is_first_process(devices: int) -> bool:
 
 def console_of_first_process(devices: int) -> Console:
     """A console that is silent in all processes but the first."""
-    return Console(quiet=not is_first_process(devices))
+    return wide_console(quiet=not is_first_process(devices))
+
+
+def wide_console(*, quiet: bool = False) -> Console:
+    """A console whose tables keep their width in a file or a pipe."""
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 
 
 def prepare_folder(
@@ -102,7 +113,7 @@ def text_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     # Text, because rich would take the brackets of a range for markup.
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for number, cell in enumerate(header):
-        table.add_column(Text(cell), no_wrap=number == 0, min_width=16)
+        table.add_column(Text(cell), no_wrap=number == 0, min_width=11)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
-from rich.console import Console
 
 from ddn_etf.commands.configuration import CONFIG_NAME, command_line, config_toml, with_options
 from ddn_etf.commands.shared import (
@@ -17,6 +16,7 @@ from ddn_etf.commands.shared import (
     prepare_folder,
     say_written,
     text_table,
+    wide_console,
     wrong_arguments,
 )
 
@@ -98,7 +98,7 @@ def ufm_command(
         from ddn_etf.ufm.experiment import run_experiment
 
         prepare_folder(output, UFM_FILES, overwrite=overwrite)
-        console = Console()
+        console = wide_console()
 
         def tell(run: Run) -> None:
             if not run.tuning:

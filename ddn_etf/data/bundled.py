@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddn_etf._extras import optional_import
 from ddn_etf.data.dataset import Dataset
+from ddn_etf.hierarchy.known import digit_shapes
 
 __all__ = ["digits"]
 
@@ -24,7 +25,9 @@ def digits(*, test_size: int = 450) -> Dataset:
         test_size: number of test images; the default leaves 1347 for training.
 
     Returns:
-        Inputs (N, 1, 8, 8) in float32. Nothing is downloaded.
+        Inputs (N, 1, 8, 8) in float32. Nothing is downloaded. The hierarchy is
+        :func:`ddn_etf.hierarchy.digit_shapes`: digits by shape, a choice of this library that is no
+        part of the data set.
 
     Source: E. Alpaydin and C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine
     Learning Repository, 1998 (the part that scikit-learn's ``load_digits`` carries).
@@ -50,4 +53,5 @@ def digits(*, test_size: int = 450) -> Dataset:
         train_labels=torch.as_tensor(train_labels, dtype=torch.int64),
         test_inputs=images(test_pixels),
         test_labels=torch.as_tensor(test_labels, dtype=torch.int64),
+        hierarchy=digit_shapes(),
     )

@@ -15,6 +15,7 @@ import math
 import pickle
 import pickletools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ddn_etf.data.dataset import Dataset
 from ddn_etf.data.downloads import how_to_download
 from ddn_etf.data.files import DataFileError, check_file_labels, find_file, read_bytes
 from ddn_etf.data.images import image_dataset
+from ddn_etf.hierarchy.known import cifar100_superclasses
 
 __all__ = ["cifar10", "cifar100", "read_pickled_batch"]
 
@@ -57,7 +59,8 @@ def cifar100(root: Path, *, superclasses: bool = False) -> Dataset:
         superclasses: take the 20 coarse labels in place of the 100 fine ones.
 
     Returns:
-        Inputs (N, 3, 32, 32), float32, standardised on the train split.
+        Inputs (N, 3, 32, 32), float32, standardised on the train split. With the fine labels the
+        hierarchy is :func:`ddn_etf.hierarchy.cifar100_superclasses`; the coarse ones have none.
 
     Raises:
         DataFileError: a file is missing, truncated or damaged, or holds more than numbers and text.
@@ -66,7 +69,8 @@ def cifar100(root: Path, *, superclasses: bool = False) -> Dataset:
     """
     key, num_classes = ("coarse_labels", 20) if superclasses else ("fine_labels", 100)
     name = "cifar-100-superclasses" if superclasses else "cifar-100"
-    return _read(name, root, "cifar-100-python", (["train"], ["test"]), key, num_classes)
+    dataset = _read(name, root, "cifar-100-python", (["train"], ["test"]), key, num_classes)
+    return dataset if superclasses else replace(dataset, hierarchy=cifar100_superclasses())
 
 
 def read_pickled_batch(path: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ddn.errors import DtypeError, ShapeError
 from ddn_etf.errors import LabelError
+from ddn_etf.hierarchy.errors import HierarchyError
+from ddn_etf.hierarchy.tree import Hierarchy
 
 __all__ = ["Dataset", "LabelledInputs", "LazyInputs"]
 
@@ -77,10 +79,12 @@ class Dataset:
         train_labels: (N,), int64.
         test_inputs: (M, \*input_shape).
         test_labels: (M,), int64.
+        hierarchy: how the classes are related, its leaf k being class k; None if nothing is known.
 
     Raises:
         ShapeError: inputs and labels of a split differ in length, or the splits in input shape.
         LabelError: a split is empty, or a label lies outside 0, ..., K-1.
+        HierarchyError: the hierarchy has more or fewer leaves than there are classes.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Dataset:
     train_labels: Tensor
     test_inputs: Tensor | LazyInputs
     test_labels: Tensor
+    hierarchy: Hierarchy | None = None
 
     def __post_init__(self) -> None:
         splits = {
@@ -114,11 +119,22 @@ class Dataset:
                 f"{self.name}: train inputs have shape {tuple(self.train_inputs.shape[1:])}, test "
                 f"inputs {tuple(self.test_inputs.shape[1:])}; both splits need the same shape"
             )
+        if self.hierarchy is not None and self.hierarchy.num_classes != self.num_classes:
+            raise HierarchyError(
+                f"{self.name}: the hierarchy has {self.hierarchy.num_classes} leaves and the set "
+                f"{self.num_classes} classes; give a tree with one leaf per class, in the order of "
+                "the labels (Hierarchy.select), or hierarchy=None"
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, for example (1, 8, 8): channels, height, width."""
         return tuple(self.train_inputs.shape[1:])
+
+    @property
+    def class_distances(self) -> Tensor | None:
+        """D of the hierarchy, (K, K) float64; None if there is no hierarchy."""
+        return None if self.hierarchy is None else self.hierarchy.distances
 
     @property
     def train_split(self) -> LabelledInputs:

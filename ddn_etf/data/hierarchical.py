@@ -42,7 +42,8 @@ def hierarchical_mixture(
         seed: decides centres and samples; the samples of the two splits are independent.
 
     Returns:
-        Inputs (N, p) in float32; classes as in ``hierarchy``; samples in random order.
+        Inputs (N, p) in float32; classes as in ``hierarchy``, which goes with the set; samples in
+        random order.
 
     Raises:
         TypeError: a number that must be an integer is none.
@@ -80,4 +81,5 @@ def hierarchical_mixture(
         train_labels=train_labels,
         test_inputs=test_inputs,
         test_labels=test_labels,
+        hierarchy=hierarchy,
     )

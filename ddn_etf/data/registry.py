@@ -11,9 +11,11 @@ from ddn_etf.data.bundled import digits
 from ddn_etf.data.cifar import cifar10, cifar100
 from ddn_etf.data.dataset import Dataset
 from ddn_etf.data.folders import image_folder
+from ddn_etf.data.hierarchical import hierarchical_mixture
 from ddn_etf.data.idx import fashion_mnist, mnist
 from ddn_etf.data.matlab import svhn
 from ddn_etf.data.mixtures import gaussian_mixture
+from ddn_etf.hierarchy.known import balanced_hierarchy
 
 __all__ = ["DATASETS", "DatasetSource", "find_dataset"]
 
@@ -27,12 +29,14 @@ class DatasetSource:
         title: what tables and figures call it.
         needs_files: whether :meth:`load` needs a folder.
         read: from the folder to the set; None in place of a folder where no files are needed.
+        has_hierarchy: whether the set comes with a hierarchy of its classes.
     """
 
     name: str
     title: str
     needs_files: bool
     read: Callable[[Path | None], Dataset]
+    has_hierarchy: bool = False
 
     def load(self, root: Path | None = None) -> Dataset:
         """Read the set.
@@ -51,24 +55,38 @@ class DatasetSource:
         return self.read(root)
 
 
-def _bundled(name: str, title: str, make: Callable[[], Dataset]) -> DatasetSource:
-    return DatasetSource(name, title, False, lambda root: make())
+def _bundled(
+    name: str, title: str, make: Callable[[], Dataset], *, has_hierarchy: bool = False
+) -> DatasetSource:
+    return DatasetSource(name, title, False, lambda root: make(), has_hierarchy)
 
 
-def _published(name: str, title: str, read: Callable[[Path], Dataset]) -> DatasetSource:
-    return DatasetSource(name, title, True, lambda root: read(Path(root or ".")))
+def _published(
+    name: str, title: str, read: Callable[[Path], Dataset], *, has_hierarchy: bool = False
+) -> DatasetSource:
+    return DatasetSource(name, title, True, lambda root: read(Path(root or ".")), has_hierarchy)
+
+
+def _three_levels_of_four() -> Dataset:
+    return hierarchical_mixture(balanced_hierarchy((4, 4, 4)))
 
 
 DATASETS: dict[str, DatasetSource] = {
     source.name: source
     for source in (
-        _bundled("digits", "handwritten digits", digits),
+        _bundled("digits", "handwritten digits", digits, has_hierarchy=True),
         _bundled("gaussian-mixture", "Gaussian mixture", gaussian_mixture),
+        _bundled(
+            "hierarchical-mixture",
+            "hierarchical mixture",
+            _three_levels_of_four,
+            has_hierarchy=True,
+        ),
         _published("mnist", "MNIST", mnist),
         _published("fashion-mnist", "Fashion-MNIST", fashion_mnist),
         _published("svhn", "SVHN", svhn),
         _published("cifar-10", "CIFAR-10", cifar10),
-        _published("cifar-100", "CIFAR-100", cifar100),
+        _published("cifar-100", "CIFAR-100", cifar100, has_hierarchy=True),
         _published("stl-10", "STL-10", stl10),
         _published("image-folder", "folder of images", image_folder),
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ddn_etf.frames.codes import one_vs_rest_distances, softmax_code
 from ddn_etf.frames.orthogonal import orthogonal_frame
 from ddn_etf.frames.rotation import FrameFactors, factorize_frame, rotated_copy
 from ddn_etf.frames.seli import SELIGeometry, seli_geometry
 from ddn_etf.frames.simplex import centering_matrix, simplex_basis, simplex_etf
-from ddn_etf.frames.softmax_code import one_vs_rest_distances, softmax_code
 
 __all__ = [
     "FrameFactors",

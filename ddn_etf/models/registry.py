@@ -18,12 +18,12 @@ __all__ = ["MODELS", "SMALL_IMAGE", "ModelSource", "find_model"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """One backbone.
+    r"""One backbone.
 
     Attributes:
         name: what the command line and the files call it.
         title: what tables and figures call it.
-        build: (dim, input_shape) -> a module from inputs (N, *input_shape) to features (N, dim).
+        build: (dim, input_shape) -> a module from inputs (N, \*input_shape) to features (N, dim).
     """
 
     name: str

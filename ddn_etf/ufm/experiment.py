@@ -51,7 +51,7 @@ class ExperimentSettings:
         num_classes: K.
         samples_per_class: n.
         dim: d >= K - 1.
-        heads: names of methods (:data:`ddn_etf.methods.METHODS`).
+        heads: names of methods (:data:`ddn_etf.methods.METHODS`) that need no hierarchy.
         temperature: τ, the length of the features.
         momentum: of gradient descent, in [0, 1).
         feature_rates: learning rates of the features divided by N.
@@ -85,7 +85,13 @@ class ExperimentSettings:
         check_frame_size(self.num_classes, self.dim)
         check_count("samples_per_class", self.samples_per_class, 1)
         check_count("max_iterations", self.max_iterations, 1)
-        find_methods(self.heads)
+        for method in find_methods(self.heads):
+            if method.needs_hierarchy:
+                raise ValueError(
+                    f"head {method.name!r} follows a hierarchy of the classes, and the classes of "
+                    "unconstrained features have none; train it with ddn-etf compare on a data set "
+                    "that has one"
+                )
         for name in ("temperature", "gap"):
             value = getattr(self, name)
             if not 0 < value < math.inf:

@@ -91,10 +91,31 @@ def test_epochs_to_accuracy_is_the_first_epoch_that_is_good_enough():
         ([4.0, 1.0], Spread(2.5, 1.0, 4.0)),
         ([math.inf, 2.0, 3.0], Spread(3.0, 2.0, math.inf)),
         ([math.inf, 2.0], Spread(math.inf, 2.0, math.inf)),
+        ([math.nan, 2.0, 4.0], Spread(3.0, 2.0, 4.0, missing=1)),
     ],
 )
 def test_spread(values, expected):
     assert spread(values) == expected
+
+
+def test_nothing_is_spread_over_no_value():
+    nothing = spread([math.nan, math.nan])
+    assert nothing.missing == 2
+    assert all(math.isnan(value) for value in (nothing.median, nothing.low, nothing.high))
+
+
+def test_a_head_without_its_hierarchy_is_found_before_any_run(small_digits, quick):
+    told: list[object] = []
+    heads = (LINEAR, METHODS["ha-frame"])
+    with pytest.raises(ValueError, match=r"'ha-frame' follows a hierarchy .* 'digits' has none"):
+        compare(
+            heads,
+            (0,),
+            replace(small_digits, hierarchy=None),
+            quick,
+            on_start=lambda *run: told.append(run),
+        )
+    assert told == []
 
 
 def test_summary_of_runs_by_hand():

@@ -12,6 +12,7 @@ import torch
 from ddn_etf.evaluation import evaluate, evaluation_csv, evaluation_json
 from ddn_etf.methods import METHODS
 from ddn_etf.metrics import neural_collapse
+from ddn_etf.metrics.hierarchical import hierarchical_metrics
 from ddn_etf.training import train
 
 
@@ -49,6 +50,20 @@ def test_tensors_belong_together(evaluation, small_digits):
         collapse = neural_collapse(output.h, labels, evaluation.weight, evaluation.bias)
         for name in ("NC1", "NC2", "NC3", "NC4", "accuracy"):
             assert output.values[name] == pytest.approx(collapse[name].item(), rel=1e-12)
+
+
+def test_mistakes_are_measured_in_the_hierarchy_of_the_data(classifier, evaluation, small_digits):
+    for output in evaluation.splits.values():
+        expected = hierarchical_metrics(
+            output.logits, output.labels, small_digits.hierarchy.distances, (1, 5)
+        )
+        for name in ("mistake_severity", "hd@1", "hd@5", "hp@5"):
+            assert output.values[name] == pytest.approx(expected[name].item(), nan_ok=True)
+        wrong = 1 - output.values["accuracy"] / 100
+        assert output.values["hd@1"] == pytest.approx(wrong * output.values["mistake_severity"])
+    bare = evaluate(classifier, replace(small_digits, hierarchy=None)).splits["test"].values
+    assert bare.items() < evaluation.splits["test"].values.items()
+    assert not {"mistake_severity", "hd@1", "hd@5", "hp@5"} & bare.keys()
 
 
 def test_files_hold_every_value_without_rounding(evaluation):

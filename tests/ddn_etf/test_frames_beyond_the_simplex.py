@@ -23,7 +23,7 @@ from ddn_etf.frames import (
     simplex_etf,
     softmax_code,
 )
-from ddn_etf.frames.softmax_code import maximize_one_vs_rest_distance
+from ddn_etf.frames.codes import maximize_one_vs_rest_distance
 
 exact = {"rtol": 0, "atol": 1e-10}
 

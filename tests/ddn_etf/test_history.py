@@ -42,6 +42,18 @@ def test_infinity_and_nan_come_back(tmp_path):
     [record] = read_history(path)
     assert record.values["train_loss"] == math.inf
     assert math.isnan(record.values["test_etf_distance"])
+    assert record == EpochRecord("linear", 0, 1, values)
+
+
+def test_records_are_compared_value_by_value():
+    record = EpochRecord("linear", 0, 1, {"train_loss": 1.0, "test_mistake_severity": float("nan")})
+    assert record == EpochRecord(
+        "linear", 0, 1, {"train_loss": 1.0, "test_mistake_severity": float("nan")}
+    )
+    assert record != EpochRecord("linear", 0, 1, {"train_loss": 1.0, "test_mistake_severity": 1.0})
+    assert record != EpochRecord("linear", 0, 1, {"train_loss": 1.0})
+    assert record != EpochRecord("linear", 0, 2, record.values)
+    assert record != "linear"
 
 
 def test_files_that_are_no_history(tmp_path):

@@ -107,3 +107,15 @@ def test_an_old_file_is_replaced(comparison, tmp_path, name):
     (tmp_path / name).write_text("old")
     write_report(comparison, tmp_path, figures=[])
     assert (tmp_path / name).read_text() != "old"
+
+
+def test_the_page_explains_the_metrics_of_mistakes_where_there_are_any(comparison):
+    assert "lowest common ancestor" in report_html(comparison, [])
+    plain = tuple(
+        replace(
+            record,
+            values={k: v for k, v in record.values.items() if "@" not in k and "severity" not in k},
+        )
+        for record in comparison.records
+    )
+    assert "lowest common ancestor" not in report_html(replace(comparison, records=plain), [])

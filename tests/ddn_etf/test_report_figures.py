@@ -72,6 +72,8 @@ def test_without_trained_classifiers_there_is_one_figure(comparison):
 
 def test_without_snapshots_nothing_moves_and_the_tree_of_a_hierarchy_is_named(comparison, evidence):
     bare = {"linear": replace(evidence["linear"], snapshots=())}
-    figures = report_figures(comparison, bare, class_distances=1 - torch.eye(10))
+    names = [f"digit {k}" for k in range(10)]
+    figures = report_figures(comparison, bare, class_distances=1 - torch.eye(10), class_names=names)
     assert not any(figure.kind == "gif" for figure in figures)
     assert "distance in the hierarchy" in figures[-1].caption
+    assert "class digit " in figures[-1].alternative

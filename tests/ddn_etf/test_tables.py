@@ -5,7 +5,8 @@ import io
 import math
 from dataclasses import replace
 
-from ddn_etf.compare import quantities, summarize
+from ddn_etf.compare import Comparison, quantities, summarize
+from ddn_etf.history import EpochRecord
 from ddn_etf.tables import (
     evaluation_table,
     full_table,
@@ -35,6 +36,9 @@ def test_the_table_has_a_row_per_quantity_and_a_column_per_head(comparison):
     assert [row[0] for row in rows] == [
         "train accuracy (%)",
         "test accuracy (%)",
+        "mistake severity (test)",
+        "hd@5 (test)",
+        "hp@5 (test)",
         "NC1 (train)",
         "NC2",
         "NC3 (train)",
@@ -42,8 +46,8 @@ def test_the_table_has_a_row_per_quantity_and_a_column_per_head(comparison):
         "epochs to 100 % train",
     ]
     nc1 = summarize(comparison)["fixed-etf"]["train_NC1"]
-    assert rows[2][2] == f"{nc1.median:.4f} [{nc1.low:.4f}–{nc1.high:.4f}]"
-    assert rows[6][1] == "never"
+    assert rows[5][2] == f"{nc1.median:.4f} [{nc1.low:.4f}–{nc1.high:.4f}]"
+    assert rows[9][1] == "never"
 
 
 def test_the_full_table_has_everything(comparison):
@@ -82,3 +86,69 @@ def test_the_table_of_an_evaluation():
         ["", "train", "test"],
         [["loss", "0.5", "2"], ["cosine margin", "1", "-1"]],
     )
+
+
+def severities(comparison: Comparison, values: dict[int, float]) -> Comparison:
+    """The last epoch of the first head of a comparison with these severities, by seed."""
+    records = []
+    for seed, value in values.items():
+        end = comparison.run("linear", 0)[-1].values | {"test_mistake_severity": value}
+        records.append(EpochRecord("linear", seed, 2, end))
+    return replace(
+        comparison,
+        methods=comparison.methods[:1],
+        seeds=tuple(values),
+        records=tuple(records),
+    )
+
+
+def test_seeds_without_a_mistake_are_left_out_and_counted(comparison):
+    some = severities(comparison, {0: 2.0, 1: math.nan, 2: 1.0})
+    assert dict(summary_table(some)[1])["mistake severity (test)"] == (
+        "1.500 [1.000–2.000] (2 of 3 seeds)"
+    )
+    assert dict(full_table(some)[1])["mistake severity (test)"] == "1.5 [1–2] (2 of 3 seeds)"
+    rows = list(csv.DictReader(io.StringIO(summary_csv(some))))
+    seeds = {row["quantity"]: row["seeds"] for row in rows}
+    assert seeds["test_mistake_severity"] == "2"
+    assert seeds["test_accuracy"] == "3"
+
+
+def test_no_mistake_at_all_is_a_dash(comparison):
+    none = severities(comparison, {0: math.nan, 1: math.nan})
+    assert dict(summary_table(none)[1])["mistake severity (test)"] == "–"
+    assert dict(full_table(none)[1])["mistake severity (test)"] == "–"
+    assert dict(run_table(none.run("linear", 0))[1])["mistake severity (test)"] == "–"
+    assert evaluation_table({"test": {"mistake_severity": math.nan}})[1] == [
+        ["mistake severity", "–"]
+    ]
+    [row] = [
+        row
+        for row in csv.DictReader(io.StringIO(summary_csv(none)))
+        if row["quantity"] == "test_mistake_severity"
+    ]
+    assert (row["median"], row["seeds"]) == ("nan", "0")
+
+
+def test_without_a_hierarchy_there_are_no_rows_about_it(comparison):
+    plain = tuple(
+        replace(
+            record,
+            values={
+                name: value
+                for name, value in record.values.items()
+                if not any(word in name for word in ("severity", "hd@", "hp@"))
+            },
+        )
+        for record in comparison.records
+    )
+    titles = [row[0] for row in summary_table(replace(comparison, records=plain))[1]]
+    assert titles[1:3] == ["test accuracy (%)", "NC1 (train)"]
+    # A history from before the data set had a hierarchy beside a new one.
+    mixed = tuple(
+        old if old.head == "linear" else new
+        for old, new in zip(plain, comparison.records, strict=True)
+    )
+    row = {row[0]: row[1:] for row in summary_table(replace(comparison, records=mixed))[1]}
+    assert row["hd@5 (test)"][0] == "–"
+    assert "–" not in row["hd@5 (test)"][1][:1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 
@@ -9,12 +10,15 @@ from torch import nn
 
 from ddn.errors import MissingDependencyError
 from ddn_etf.batches import BatchSizeError
+from ddn_etf.data import Dataset
+from ddn_etf.hierarchy import balanced_hierarchy, class_cosines
 from ddn_etf.history import read_history
 from ddn_etf.learning_rates import Cosine
 from ddn_etf.losses import find_loss
 from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.metrics import SplitStatistics, neural_collapse
 from ddn_etf.models import small_convnet
+from ddn_etf.settings import TrainingSettings
 from ddn_etf.training import TrainingError, measure, train
 
 HEADS = pytest.mark.parametrize("method", DEFAULT_METHODS, ids=lambda method: method.name)
@@ -243,3 +247,57 @@ def test_measure_takes_the_features_that_the_weight_is_multiplied_with(small_dig
     assert values.keys() >= {"loss", "accuracy", "NC1", "NC2", "NC3", "NC4"}
     for name, value in values.items():
         assert scaled[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+def test_without_distances_mistakes_are_not_measured():
+    head = METHODS["linear"].build(4, 3, 5.0).eval()
+    features, labels = torch.randn(30, 4), torch.arange(30) % 3
+    plain = measure(head, features, labels)
+    distances = torch.ones(3, 3) - torch.eye(3)
+    # Of three classes there is no top five.
+    assert measure(head, features, labels, distances=distances).keys() - plain.keys() == {
+        "mistake_severity",
+        "hd@1",
+    }
+
+
+def test_no_mistake_has_no_severity(tmp_path):
+    points = 5 * torch.eye(6).repeat(20, 1)
+    labels = torch.arange(120) % 6
+    tree = balanced_hierarchy((2, 3))
+    dataset = Dataset("corners", 6, points, labels, points[:6], labels[:6], hierarchy=tree)
+    settings = TrainingSettings(epochs=3, batch_size=20, dim=8, loss=find_loss("hierarchy-aware"))
+    arguments = (METHODS["nearest-ha-frame"], 0, dataset)
+    keep = {"backbone": lambda dim: nn.Linear(6, dim), "checkpoint_dir": tmp_path}
+    whole = train(*arguments, settings, **keep).history
+    last = whole[-1].values
+    assert last["test_accuracy"] == 100
+    assert math.isnan(last["test_mistake_severity"])
+    assert last["test_hd@1"] == 0
+    assert read_history(tmp_path / "history.csv") == whole
+    train(*arguments, replace(settings, epochs=2), **keep)
+    assert train(*arguments, settings, **keep, resume=True).history == whole
+
+
+@pytest.mark.parametrize("name", ["ha-frame", "nearest-ha-frame"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "hierarchy-aware"])
+def test_heads_of_a_hierarchy_learn(name, loss, small_digits, quick):
+    settings = replace(quick, epochs=4, loss=find_loss(loss))
+    classifier = train(METHODS[name], 0, small_digits, settings)
+    assert classifier.history[-1].values["train_accuracy"] > 90
+    assert "test_hp@5" in classifier.history[-1].values
+    weight = classifier.head.weight
+    expected = class_cosines(small_digits.hierarchy.distances).float()
+    torch.testing.assert_close(weight @ weight.T, expected, atol=1e-5, rtol=0)
+
+
+def test_a_head_of_a_hierarchy_without_one(small_digits, quick, tmp_path):
+    with pytest.raises(ValueError, match="'digits' has none; data sets with one: digits, "):
+        train(
+            METHODS["ha-frame"],
+            0,
+            replace(small_digits, hierarchy=None),
+            quick,
+            checkpoint_dir=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()

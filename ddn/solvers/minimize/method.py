@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ddn.solvers.minimize.single import Array, SingleProblem
 
-__all__ = ["METHODS", "Method", "find_method"]
+__all__ = ["METHODS", "ScipyMethod", "find_method"]
 
 _EPS = float(np.finfo(np.float64).eps)
 # Barrier parameter at which trust-constr may stop, against the tolerance.
@@ -22,7 +22,7 @@ _LARGEST_RADIUS = 1e10
 
 
 @dataclass(frozen=True)
-class Method:
+class ScipyMethod:
     """One method of SciPy.
 
     Attributes:
@@ -74,7 +74,7 @@ class Method:
         )
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str) -> ScipyMethod:
     """The method of that name, in capitals or not.
 
     Raises:
@@ -205,8 +205,8 @@ def _trust_region(tolerance: float) -> dict[str, Any]:
     return {"gtol": tolerance, "max_trust_radius": _LARGEST_RADIUS}
 
 
-METHODS: tuple[Method, ...] = (
-    Method(
+METHODS: tuple[ScipyMethod, ...] = (
+    ScipyMethod(
         "SLSQP",
         treats_bounds=True,
         treats_constraints=True,
@@ -217,7 +217,7 @@ METHODS: tuple[Method, ...] = (
         tolerances=lambda tolerance: {"ftol": max(tolerance**2, _EPS**0.875)},
         multipliers=_slsqp_multipliers,
     ),
-    Method(
+    ScipyMethod(
         "trust-constr",
         treats_bounds=True,
         treats_constraints=True,
@@ -231,7 +231,7 @@ METHODS: tuple[Method, ...] = (
         },
         multipliers=_trust_constr_multipliers,
     ),
-    Method(
+    ScipyMethod(
         "L-BFGS-B",
         treats_bounds=True,
         tolerances=lambda tolerance: {
@@ -241,19 +241,19 @@ METHODS: tuple[Method, ...] = (
             "maxcor": 20,
         },
     ),
-    Method(
+    ScipyMethod(
         "TNC",
         treats_bounds=True,
         limit="maxfun",
         exhausted=3,
         tolerances=lambda tolerance: {"gtol": tolerance, "ftol": 0.0, "xtol": 0.0},
     ),
-    Method("BFGS", tolerances=_gradient_norm),
-    Method("CG", tolerances=_gradient_norm),
-    Method("Newton-CG", arguments=_product, tolerances=lambda tolerance: {"xtol": tolerance}),
-    Method("trust-ncg", arguments=_product, tolerances=_trust_region),
-    Method("trust-krylov", arguments=_product, tolerances=_trust_region),
-    Method(
+    ScipyMethod("BFGS", tolerances=_gradient_norm),
+    ScipyMethod("CG", tolerances=_gradient_norm),
+    ScipyMethod("Newton-CG", arguments=_product, tolerances=lambda tolerance: {"xtol": tolerance}),
+    ScipyMethod("trust-ncg", arguments=_product, tolerances=_trust_region),
+    ScipyMethod("trust-krylov", arguments=_product, tolerances=_trust_region),
+    ScipyMethod(
         "trust-exact",
         arguments=lambda problem, tolerance: {"hess": problem.hessian},
         tolerances=_trust_region,

@@ -67,7 +67,7 @@ def rows() -> Callable[[Path], list[dict[str, str]]]:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures of reports, which take longer than the training in a test."""
-    monkeypatch.setattr("ddn_etf.commands.folders.report_figures", lambda *arguments: [])
+    monkeypatch.setattr("ddn_etf.commands.folders.report_figures", lambda *_, **__: [])
 
 
 @pytest.fixture(scope="session")

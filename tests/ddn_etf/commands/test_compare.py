@@ -9,6 +9,7 @@ import pytest
 from ddn_etf.commands.compare import options_of_run
 from ddn_etf.commands.options import CompareOptions, TrainOptions
 from ddn_etf.commands.progress import RunProgress
+from ddn_etf.hierarchy import digit_shapes
 from ddn_etf.methods import DEFAULT_METHODS
 from ddn_etf.report import REPORT_FILES
 
@@ -111,3 +112,33 @@ def test_a_run_is_made_with_the_options_of_the_comparison():
 def test_a_folder_without_results_may_be_resumed_or_overwritten(flag, tmp_path, invoke):
     status, output = invoke("compare", "--output", tmp_path, *ONE, flag)
     assert status == 0, output
+
+
+def test_a_head_without_its_hierarchy_replaces_nothing(tmp_path, invoke):
+    arguments = ("compare", "--output", tmp_path, *ONE)
+    status, output = invoke(*arguments)
+    assert status == 0, output
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status, output = invoke(
+        *(*arguments, "--overwrite", "--heads", "linear,ha-frame"),
+        *("--dataset", "gaussian-mixture", "--model", "mlp"),
+    )
+    assert status == 2
+    assert "head 'ha-frame' follows a hierarchy of the classes" in output
+    assert "'gaussian-mixture' has none; data sets with one: digits, hierarchical-mixture" in output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_tree_of_the_figure_is_that_of_the_data(tmp_path, monkeypatch, invoke):
+    given = {}
+    monkeypatch.setattr(
+        "ddn_etf.commands.folders.report_figures", lambda *_, **named: given.update(named) or []
+    )
+    status, output = invoke(
+        *("compare", "--output", tmp_path, *ONE, "--heads", "nearest-ha-frame"),
+        *("--loss", "hierarchy-aware"),
+    )
+    assert status == 0, output
+    assert "mistake severity (test)" in output
+    assert given["class_names"] == tuple("0123456789")
+    assert given["class_distances"].equal(digit_shapes().distances)

@@ -22,6 +22,7 @@ def test_everything_is_measured_as_at_the_end_of_training(trained, tmp_path, inv
     content = json.loads((tmp_path / "evaluation.json").read_text())
     assert content["values"]["test"]["NC1"] == found["test", "NC1"]
     assert f"{found['test', 'NC1']:.6g}" in output
+    assert f"mistake severity {found['train', 'mistake_severity']:.6g}" in output
 
 
 def test_an_earlier_checkpoint(trained, tmp_path, invoke, rows):

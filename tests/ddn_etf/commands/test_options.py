@@ -64,6 +64,15 @@ def test_a_wrong_value_is_found_before_anything_is_done(options):
         TrainOptions(**options).check()
 
 
+@pytest.mark.parametrize("head", ["ha-frame", "nearest-ha-frame"])
+def test_a_head_that_needs_a_hierarchy(head):
+    options = TrainOptions(head=head, dim=12, loss="hierarchy-aware")
+    options.check()
+    assert options.load_data().hierarchy.num_classes == 10
+    with pytest.raises(ValueError, match="'fashion-mnist' has none; data sets with one: digits, "):
+        TrainOptions(head=head, dataset="fashion-mnist").check()
+
+
 def test_the_backbone_fits_the_data():
     options = TrainOptions(model="mlp", dim=12)
     dataset = options.load_data()

@@ -16,7 +16,7 @@ def two_runs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ddn_etf.commands.folders.report_figures", lambda *arguments: [])
+        patch.setattr("ddn_etf.commands.folders.report_figures", lambda *_, **__: [])
         for head, seed in (("linear", "0"), ("fixed-etf", "1")):
             arguments = ["train", "--output", str(folder / head), "--head", head, "--seed", seed]
             result = CliRunner().invoke(app, [*arguments, *SMALL])

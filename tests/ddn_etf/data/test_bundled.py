@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from ddn_etf.data import digits, find_dataset
+from ddn_etf.data import DATASETS, digits, find_dataset
 
 
 def test_digits_are_the_1797_bundled_images_split_without_overlap():
@@ -43,3 +44,19 @@ def test_the_registry_has_them():
     dataset = find_dataset("digits").load()
     assert dataset.name == "digits"
     assert torch.equal(dataset.train_labels, digits().train_labels)
+
+
+def test_the_leaves_of_the_hierarchy_are_the_digits_in_order():
+    tree = digits().hierarchy
+    assert tree.leaf_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", [name for name, each in DATASETS.items() if not each.needs_files])
+def test_the_registry_knows_which_sets_have_a_hierarchy(name):
+    assert (find_dataset(name).load().hierarchy is not None) == DATASETS[name].has_hierarchy
+
+
+def test_the_hierarchical_mixture_of_the_registry():
+    dataset = find_dataset("hierarchical-mixture").load()
+    assert (dataset.num_classes, dataset.input_shape) == (64, (32,))
+    assert dataset.hierarchy.leaf_names[:5] == ("0.0.0", "0.0.1", "0.0.2", "0.0.3", "0.1.0")

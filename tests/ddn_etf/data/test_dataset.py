@@ -10,6 +10,7 @@ from ddn.errors import DtypeError, ShapeError
 from ddn_etf.batches import ShuffledBatches
 from ddn_etf.data import Dataset
 from ddn_etf.errors import LabelError
+from ddn_etf.hierarchy import Hierarchy, HierarchyError
 
 
 @pytest.fixture
@@ -38,6 +39,22 @@ def test_splits_of_different_shape(dataset):
 def test_labels_out_of_range(dataset):
     with pytest.raises(LabelError, match="train labels run from 0 to 2"):
         replace(dataset, num_classes=2)
+
+
+def test_a_hierarchy_goes_with_the_set_and_with_parts_of_it(dataset):
+    assert dataset.hierarchy is None
+    assert dataset.class_distances is None
+    tree = Hierarchy.from_mapping({"pet": ["cat", "dog"], "car": None})
+    related = replace(dataset, hierarchy=tree)
+    assert related.class_distances.tolist() == [[0, 1, 2], [1, 0, 2], [2, 2, 0]]
+    assert related.select_train(torch.tensor([3, 1])).hierarchy is tree
+    assert related.relabel_train(related.train_labels.flip(0)).hierarchy is tree
+
+
+def test_a_hierarchy_of_other_classes(dataset):
+    tree = Hierarchy.from_mapping({"a": None, "b": None})
+    with pytest.raises(HierarchyError, match="has 2 leaves and the set 3 classes"):
+        replace(dataset, hierarchy=tree)
 
 
 def test_an_empty_split(dataset):

@@ -55,6 +55,7 @@ def test_pixels_and_labels(name, in_its_folder, tmp_path):
     expected = write(tmp_path / folder)
     dataset = find_dataset(name).load(tmp_path if in_its_folder else tmp_path / folder)
     assert dataset.name == name
+    assert (dataset.hierarchy is not None) == DATASETS[name].has_hierarchy
     check(dataset, expected)
 
 
@@ -78,6 +79,15 @@ def test_the_superclasses_of_cifar_100(tmp_path):
     dataset = cifar100(tmp_path, superclasses=True)
     assert dataset.num_classes == 20
     np.testing.assert_array_equal(dataset.train_labels, expected["train"].labels // 5)
+    assert dataset.hierarchy is None
+
+
+def test_the_hierarchy_of_cifar_100_is_in_the_order_of_the_fine_labels(tmp_path):
+    formats.write_cifar100(tmp_path)
+    tree = cifar100(tmp_path).hierarchy
+    # The data set numbers its fine labels alphabetically.
+    assert list(tree.leaf_names) == sorted(tree.leaf_names)
+    assert (tree.leaf_names[0], tree.leaf_names[99]) == ("apple", "worm")
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, "image-folder"])

@@ -141,3 +141,11 @@ def test_bad_settings(change, error, message):
 def test_a_learned_head_needs_a_rate():
     with pytest.raises(ValueError, match="needs a weight_rate"):
         converge(find_method("linear"), SMALL, 1.0, None, seed=0)
+
+
+@pytest.mark.parametrize("head", ["ha-frame", "nearest-ha-frame"])
+def test_heads_that_need_a_hierarchy_are_refused(head):
+    with pytest.raises(
+        ValueError, match=f"'{head}' follows a hierarchy of the classes.* have none"
+    ):
+        replace(SMALL, heads=("linear", head))
