@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddn_etf.ufm.losses import DataTerm
 
-__all__ = ["Bias", "FreeBias", "NoBias", "RegularizedBias"]
+__all__ = ["Bias", "FreeBias", "NoBias", "RegularizedBias", "check_bias"]
 
 
 class Bias(Protocol):
@@ -37,6 +37,20 @@ class Bias(Protocol):
             Θ' (N, K), and -min_b [⟨Θ', 1bᵀ⟩ + λ_b/2 ‖b‖²] as () tensor.
         """
         ...
+
+
+def check_bias(bias: object) -> None:
+    """Check that a bias is one of the objects of this module, or one that does what they do.
+
+    Raises:
+        TypeError: a class in place of an object, or something else.
+    """
+    if isinstance(bias, type) or not hasattr(bias, "weight_decay"):
+        given = bias.__name__ if isinstance(bias, type) else repr(bias)
+        raise TypeError(
+            f"bias is one of NoBias(), FreeBias(), RegularizedBias(weight_decay_b), found {given}; "
+            "for b = 0 give NoBias()"
+        )
 
 
 @dataclass(frozen=True)

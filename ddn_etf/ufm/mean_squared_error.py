@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ddn_etf.frames import centering_matrix
-from ddn_etf.ufm.biases import Bias, NoBias
+from ddn_etf.ufm.biases import Bias, NoBias, check_bias
 from ddn_etf.ufm.factors import Minimizer, check_decay, check_model_size, collapsed_factors
 
 __all__ = ["MeanSquaredErrorMinimum", "mean_squared_error_minimum"]
@@ -128,6 +128,7 @@ def mean_squared_error_minimum(
 
     Source: Tirer and Bruna (2022), theorems 3.1 and 3.2; Zhou et al. (2022), theorem 3.1.
     """
+    check_bias(bias)
     check_model_size(K, n)
     check_decay(weight_decay_W=weight_decay_W, weight_decay_H=weight_decay_H)
     c = K * math.sqrt(n) * math.sqrt(weight_decay_W) * math.sqrt(weight_decay_H)

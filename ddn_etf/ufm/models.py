@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddn.errors import DtypeError, ShapeError
 from ddn_etf.ufm.activations import Activation, Linear
-from ddn_etf.ufm.biases import Bias, NoBias
+from ddn_etf.ufm.biases import Bias, NoBias, check_bias
 from ddn_etf.ufm.factors import check_decay, check_model_size
 from ddn_etf.ufm.losses import CrossEntropy, DataTerm, MeanSquaredError
 from ddn_etf.validation import check_count
@@ -62,6 +62,7 @@ class FeaturesModel(ABC):
 
     def __post_init__(self) -> None:
         check_model_size(self.num_classes, self.samples_per_class)
+        check_bias(self.bias)
 
     @property
     @abstractmethod

@@ -248,3 +248,19 @@ def test_nothing_is_below_the_lower_bound(K, n, tau, seed):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("bias", [None, NoBias, FreeBias, 0.05])
+def test_a_bias_that_is_none_of_the_objects_is_refused(bias):
+    with pytest.raises(TypeError, match=r"NoBias\(\)"):
+        mean_squared_error_minimum(4, 5, 4e-3, 2e-3, bias=bias)
+    with pytest.raises(TypeError, match=r"NoBias\(\)"):
+        UnconstrainedFeatures(
+            num_classes=4,
+            samples_per_class=5,
+            dim=4,
+            weight_decay_W=1e-3,
+            weight_decay_H=1e-3,
+            loss=MeanSquaredError(),
+            bias=bias,
+        )
