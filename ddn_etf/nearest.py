@@ -187,7 +187,9 @@ class NearestETF(NearestFrame):
                 f"The {form} form with {num_classes} classes needs dim >= {needed}, but dim={dim}. Use "
                 f"more feature dimensions{advice}."
             )
-        frame = bases[form](num_classes, dtype=torch.float64) / (num_classes - 1) ** 0.5
+        # On CPU whatever the default device, which may be "meta": it is a constant of the node.
+        frame = bases[form](num_classes, dtype=torch.float64, device="cpu")
+        frame = frame / (num_classes - 1) ** 0.5
         super().__init__(frame, proximal_weight, **options)
         self.num_classes = num_classes
         self.dim = dim

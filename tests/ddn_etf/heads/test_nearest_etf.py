@@ -200,3 +200,14 @@ def test_free_features_collapse_sooner_than_with_a_fixed_frame(dtype, device):
         assert found["accuracy"] == 100
         assert found["NC1"] < 1e-3
         assert found["NC3"] < 1e-2
+
+
+@pytest.mark.parametrize("form", ["intrinsic", "published"])
+def test_nearest_etf_can_be_made_without_memory_and_filled_later(form):
+    whole = NearestETFHead(8, 5, form=form)
+    with torch.device("meta"):
+        empty = NearestETFHead(8, 5, form=form)
+    filled = empty.to_empty(device="cpu")
+    filled.load_state_dict(whole.state_dict())
+    features, labels = torch.randn(20, 8), torch.arange(20) % 5
+    assert torch.equal(filled(features, labels), whole(features, labels))
