@@ -92,6 +92,10 @@ class Classifier(L.LightningModule):
         logits: Tensor = self.head(self.backbone(inputs))
         return logits
 
+    def on_train_epoch_end(self) -> None:
+        """One step of the schedules of the head, where it has any."""
+        self.head.advance()
+
     def on_train_epoch_start(self) -> None:
         """Make the random numbers and the learning rate of an epoch functions of the epoch."""
         rank, _ = rank_and_size()

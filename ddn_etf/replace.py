@@ -70,7 +70,9 @@ class ModelWithHead(nn.Module):
         self.model = model
         # Known as part of the model only, so that the state dict has it once.
         self._slot = [slot]
-        self._takes_labels = "labels" in inspect.signature(model.forward).parameters
+        parameters = inspect.signature(model.forward).parameters
+        self._takes_labels = "labels" in parameters
+        self._takes_one_input = len(parameters) == 1
 
     @property
     def slot(self) -> HeadSlot:
@@ -86,7 +88,8 @@ class ModelWithHead(nn.Module):
         """What the model returns: logits (N, K), or an output object that has them.
 
         Args:
-            *inputs: of the model; a second one is the labels.
+            *inputs: of the model; a second one is the labels, if the model takes one input alone, or
+                if it is a vector of one integer per sample.
             labels: (N,) integers in 0..K-1; needed in training by heads that learn from them. A model
                 whose own ``forward`` has an argument of that name, as those of Hugging Face have,
                 gets them too, and adds its loss to the output.
@@ -96,7 +99,7 @@ class ModelWithHead(nn.Module):
             LabelError: in training mode, labels that are missing or out of range.
         """
         given = list(inputs)
-        if len(given) == 2 and labels is None:
+        if len(given) == 2 and labels is None and self._is_labels(*given):
             labels = given.pop()
         if self._takes_labels and labels is not None:
             options["labels"] = labels
@@ -105,6 +108,15 @@ class ModelWithHead(nn.Module):
             return self.model(*given, **options)
         finally:
             self.slot.labels = None
+
+    def _is_labels(self, first: Any, second: Any) -> bool:
+        if self._takes_one_input:
+            return True
+        return (
+            isinstance(second, Tensor)
+            and not second.is_floating_point()
+            and second.shape == first.shape[:1]
+        )
 
 
 def find_last_layer(model: nn.Module) -> str:

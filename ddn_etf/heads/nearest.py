@@ -82,6 +82,11 @@ class NearestHead(Head):
         self._started = False
 
     @property
+    def has_trained(self) -> bool:
+        """Whether there has been a training step, so that the frame is that of class means."""
+        return self._started
+
+    @property
     def proximal_weight(self) -> float:
         """δ at present; it belongs to the node."""
         return self.node.proximal_weight

@@ -25,9 +25,10 @@ class WarmUpHead(Head):
     frame is the one nearest to what they have become.
 
     The switch comes after ``steps`` training steps, or at :meth:`finish`. Where it stands is in the
-    state dict. Evaluation uses the head whose turn it is; ``weight`` and ``bias`` are its. After the
-    switch the parameters of the learned head get no gradient any more:
-    ``DistributedDataParallel`` then needs ``find_unused_parameters=True``.
+    state dict. Evaluation uses the head whose turn it is, and the learned one until the other has had
+    its first training step; ``weight`` and ``bias`` are its. After the switch the parameters of the
+    learned head get no gradient any more: ``DistributedDataParallel`` then needs
+    ``find_unused_parameters=True``.
 
     Args:
         learned: for the first steps.
@@ -70,7 +71,9 @@ class WarmUpHead(Head):
     @property
     def active(self) -> Head:
         """The head whose turn it is."""
-        return self.nearest if self._finished else self.learned
+        # After the switch, the nearest frame is found in the next training step.
+        waits = self._step > 0 and not self.training and not self.nearest.has_trained
+        return self.nearest if self._finished and not waits else self.learned
 
     @property
     def temperature(self) -> float | None:

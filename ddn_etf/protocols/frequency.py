@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from ddn.errors import ShapeError
@@ -73,6 +73,6 @@ def group_accuracies(
         return 100 * right[members].double().mean().item()
 
     return {
-        name: torch.tensor([of_class(k) for k in classes]).mean().item() if classes else torch.nan
+        name: math.fsum(map(of_class, classes)) / len(classes) if classes else math.nan
         for name, classes in groups.items()
     }

@@ -239,3 +239,21 @@ def test_sequential_models_end_in_their_last_module():
     assert find_last_layer(model) == "3"
     images, labels = batch()
     assert replace_head(model, NearestETFHead(D, K))(images, labels).shape == (N, K)
+
+
+class _Masked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(8, 3)
+
+    def forward(self, x, mask=None):
+        return self.fc(x if mask is None else x * mask)
+
+
+def test_a_second_input_of_the_model_is_not_taken_for_labels():
+    model = replace_head(_Masked(), FixedETFHead(8, 3, temperature=None)).eval()
+    x, mask = torch.randn(5, 8), torch.tensor([1.0, 0.0] * 4)
+    assert torch.equal(model(x, mask), model(x, mask=mask))
+    assert not torch.equal(model(x, mask), model(x))
+    labels = torch.arange(5) % 3
+    assert torch.equal(model(x, labels), model(x))

@@ -11,6 +11,7 @@ from torch import nn
 from ddn.errors import MissingDependencyError
 from ddn_etf.batches import BatchSizeError
 from ddn_etf.data import Dataset
+from ddn_etf.heads import NearestETFHead
 from ddn_etf.hierarchy import balanced_hierarchy, class_cosines
 from ddn_etf.history import read_history
 from ddn_etf.learning_rates import Cosine
@@ -18,6 +19,7 @@ from ddn_etf.losses import find_loss
 from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.metrics import SplitStatistics, neural_collapse
 from ddn_etf.models import small_convnet
+from ddn_etf.schedules import LinearSchedule
 from ddn_etf.settings import TrainingSettings
 from ddn_etf.training import TrainingError, measure, train
 
@@ -301,3 +303,12 @@ def test_a_head_of_a_hierarchy_without_one(small_digits, quick, tmp_path):
             checkpoint_dir=tmp_path / "run",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_of_the_head_takes_a_step_in_every_epoch(small_digits, quick):
+    def scheduled(at):
+        return NearestETFHead(at.dim, at.num_classes, temperature=LinearSchedule(1.0, 5.0, 2))
+
+    method = replace(NEAREST, make=scheduled)
+    classifier = train(method, 0, small_digits, replace(quick, epochs=2))
+    assert classifier.head.temperature == 5.0

@@ -200,3 +200,15 @@ def test_gradient_of_balanced_means(batches):
         return cross_entropy(copy.deepcopy(start)(leaf, labels[:7]), labels[:7])
 
     assert torch.autograd.gradcheck(loss, leaf[:7].detach().clone().requires_grad_())
+
+
+def test_right_after_a_warm_up_evaluation_uses_what_has_been_learned():
+    learned = LinearHead(8, 5, temperature=5.0)
+    head = WarmUpHead(learned, NearestETFHead(8, 5), 2).train()
+    features, labels = torch.randn(20, 8), torch.arange(20) % 5
+    for _ in range(2):
+        head(features, labels)
+    assert torch.equal(head.eval()(features), learned.eval()(features))
+    head.train()(features, labels)
+    assert torch.equal(head.eval()(features), head.nearest(features))
+    assert not torch.equal(head(features), learned(features))
