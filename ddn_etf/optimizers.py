@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -68,6 +68,7 @@ class Adam:
 
     momentum: float = 0.9
     second_momentum: float = 0.999
+    _made: ClassVar[type[torch.optim.Adam]] = torch.optim.Adam
 
     def __post_init__(self) -> None:
         _check_momentum(self.momentum)
@@ -77,7 +78,7 @@ class Adam:
         self, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
     ) -> torch.optim.Optimizer:
         """The optimiser of these parameters."""
-        return torch.optim.Adam(
+        return self._made(
             parameters,
             lr=learning_rate,
             betas=(self.momentum, self.second_momentum),
@@ -86,7 +87,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Adam):
     """Adam with decoupled weight decay, w ← (1 - η λ) w in every step (Loshchilov and Hutter, 2019).
 
     Attributes:
@@ -94,23 +95,7 @@ class AdamW:
         second_momentum: β₂ in [0, 1), of its square.
     """
 
-    momentum: float = 0.9
-    second_momentum: float = 0.999
-
-    def __post_init__(self) -> None:
-        _check_momentum(self.momentum)
-        _check_momentum(self.second_momentum, "second_momentum")
-
-    def build(
-        self, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
-        """The optimiser of these parameters."""
-        return torch.optim.AdamW(
-            parameters,
-            lr=learning_rate,
-            betas=(self.momentum, self.second_momentum),
-            weight_decay=weight_decay,
-        )
+    _made: ClassVar[type[torch.optim.Adam]] = torch.optim.AdamW
 
 
 OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[AdamW]] = {

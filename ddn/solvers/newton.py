@@ -81,10 +81,8 @@ class Newton:
         acceptable = torch.zeros_like(status, dtype=torch.bool)
         memory = y.new_tensor([torch.inf, torch.inf, 0]).repeat(len(y), 1)
         program = NodeProgram(problem, flat, None, y)
-        point = first = _Point.at(program, y)
-        initial = largest(first.gradient)
-        if warm_start is not None:
-            initial = largest(problem.gradient(start, flat))
+        point = _Point.at(program, y)
+        initial = largest(point.gradient if warm_start is None else problem.gradient(start, flat))
         running = torch.arange(len(y), device=y.device)
         for _ in range(self.max_iterations):
             selected = program.select(running)

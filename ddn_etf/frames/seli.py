@@ -86,8 +86,9 @@ def seli_geometry(
     valid = (counts >= 1) & (counts == counts.round()) & counts.isfinite()
     if not valid.all():
         k = int(valid.int().argmin())
+        what = f", class {k} has no samples" if counts[k] == 0 else ""
         raise LabelError(
-            f"class_counts[{k}] is {counts[k].item():g}: every class needs a whole number of "
+            f"class_counts[{k}] is {counts[k].item():g}{what}: every class needs a whole number of "
             "samples, at least 1"
         )
     K = len(counts)

@@ -19,10 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddn_etf.errors import LabelError
-from ddn_etf.frames import simplex_basis
+from ddn_etf.frames import SELIGeometry, seli_geometry
 from ddn_etf.metrics.statistics import as_matrix
-from ddn_etf.validation import check_num_classes
 
 __all__ = ["seli_distance", "seli_mean_gram", "seli_weight_gram"]
 
@@ -40,8 +38,7 @@ def seli_weight_gram(counts: Sequence[int]) -> Tensor:
         LabelError: a class has no samples.
         FrameSizeError: K < 2.
     """
-    sigma, V = _singular(counts)
-    return _unit_norm((V * sigma) @ V.mT)
+    return _unit_norm(_geometry(counts).weight_gram)
 
 
 def seli_mean_gram(counts: Sequence[int]) -> Tensor:
@@ -57,8 +54,7 @@ def seli_mean_gram(counts: Sequence[int]) -> Tensor:
         LabelError: a class has no samples.
         FrameSizeError: K < 2.
     """
-    sigma, V = _singular(counts)
-    return _unit_norm((V / sigma) @ V.mT)
+    return _unit_norm(_geometry(counts).mean_gram)
 
 
 @torch.no_grad()
@@ -83,16 +79,8 @@ def seli_distance(vectors: Tensor, gram: Tensor) -> Tensor:
     return distance
 
 
-def _singular(counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Λ (K-1,) and V (K, K-1) of Ẑ, from the complement of the ones, where M D M is definite."""
-    check_num_classes(len(counts))
-    for label, count in enumerate(counts):
-        if count < 1:
-            raise LabelError(f"class {label} has no samples; leave it out")
-    Q = simplex_basis(len(counts), dtype=torch.float64, device="cpu")
-    D = torch.tensor(counts, dtype=torch.float64)
-    squares, vectors = torch.linalg.eigh(Q.mT @ (D.unsqueeze(1) * Q))
-    return squares.sqrt(), Q @ vectors
+def _geometry(counts: Sequence[int]) -> SELIGeometry:
+    return seli_geometry(counts, dtype=torch.float64, device="cpu")
 
 
 def _unit_norm(matrix: Tensor) -> Tensor:
