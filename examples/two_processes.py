@@ -36,6 +36,13 @@ def work(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.init_process_group("gloo", rank=rank, world_size=WORLD)
+    # In a function of its own, so that the DDP wrapper is gone before the process group is: a wrapper
+    # that is the last to hold the group can block its process for ever (PyTorch 2.13, gloo).
+    train(rank)
+    distributed.destroy_process_group()
+
+
+def train(rank: int) -> None:
     torch.manual_seed(0)
     centres = torch.randn(CLASSES, INPUTS)
     labels = torch.arange(600) % CLASSES
@@ -57,7 +64,6 @@ def work(rank: int, port: int) -> None:
     if rank == 0:
         predictions = network.module.eval()(inputs).argmax(1)
         print(f"accuracy {(predictions == labels).double().mean().item():.3f}")
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -93,21 +93,26 @@ def on_rank(rank, port, results):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     try:
-        found = {}
-        for split, chosen in SPLITS.items():
-            for name, options in OPTIONS.items():
-                parts = network(options)
-                step = DistributedDataParallel(Step(parts))
-                found[split, name] = train(parts, step, chosen[rank], batch_share)
-        found["errors"] = errors(rank)
-        found["loaded on one rank"] = loaded_on_one_rank(rank)
-        found["second order"] = second_order(rank)
-        found["apart"] = apart(rank)
-        results.put((rank, pickle.dumps(found)))
+        results.put((rank, pickle.dumps(findings(rank))))
     except BaseException:
         results.put((rank, traceback.format_exc()))
     finally:
         distributed.destroy_process_group()
+
+
+def findings(rank):
+    """What the tests compare. A function, since no DDP wrapper may outlive the process group."""
+    found = {}
+    for split, chosen in SPLITS.items():
+        for name, options in OPTIONS.items():
+            parts = network(options)
+            step = DistributedDataParallel(Step(parts))
+            found[split, name] = train(parts, step, chosen[rank], batch_share)
+    found["errors"] = errors(rank)
+    found["loaded on one rank"] = loaded_on_one_rank(rank)
+    found["second order"] = second_order(rank)
+    found["apart"] = apart(rank)
+    return found
 
 
 def errors(rank):
