@@ -42,6 +42,11 @@ class HeadSlot(nn.Module):
     Attributes:
         head: the head.
         labels: (N,) of the batch that comes next, or None; set by :class:`ModelWithHead`.
+        in_features: d, as of ``nn.Linear``.
+        out_features: K.
+
+    It has no ``weight`` and no ``bias``: features are normalised first, and in training the weight
+    follows the batch, so that a product with the weight would not be what the head computes.
     """
 
     def __init__(self, head: Head) -> None:
@@ -49,12 +54,41 @@ class HeadSlot(nn.Module):
         self.head = head
         self.labels: Tensor | None = None
 
+    @property
+    def in_features(self) -> int:
+        """d, number of features."""
+        return self.head.dim
+
+    @property
+    def out_features(self) -> int:
+        """K, number of classes."""
+        return self.head.num_classes
+
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, of as many dimensions as the features."""
-        if features.ndim != 4:
-            return self.head(features, self.labels)  # type: ignore[no-any-return]
-        logits: Tensor = self.head(features.mean(dim=(2, 3)), self.labels)
-        return logits[:, :, None, None]
+        """Logits, of as many dimensions as the features.
+
+        Raises:
+            ShapeError: neither (N, d) nor (N, d, height, width).
+        """
+        if features.ndim == 4:
+            logits: Tensor = self.head(features.mean(dim=(2, 3)), self.labels)
+            return logits[:, :, None, None]
+        if features.ndim != 2:
+            raise ShapeError(
+                f"the model calls its last layer with features of shape {tuple(features.shape)}, "
+                "and a head classifies one vector per sample, (N, d): pool over tokens or positions "
+                "before the last layer (or say which layer is the last, replace_head(..., name=...))"
+            )
+        return self.head(features, self.labels)  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            raise AttributeError(
+                f"the model reads the {name} of its last layer, which was replaced by a "
+                f"{type(self.head).__name__}: its logits are more than a product with a weight; "
+                f"have the model call the layer, or read slot.head.{name} where that is meant"
+            )
+        return super().__getattr__(name)
 
 
 class ModelWithHead(nn.Module):
@@ -134,6 +168,11 @@ def find_last_layer(model: nn.Module) -> str:
     Raises:
         LastLayerError: there is none, or there are several; the message lists all linear layers.
     """
+    if any(isinstance(module, HeadSlot) for module in model.modules()):
+        raise LastLayerError(
+            f"the last layer of this {type(model).__name__} was replaced by a head already; give "
+            "replace_head what it returned the first time to put another head there"
+        )
     names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
     get_classifier = getattr(model, "get_classifier", None)
     if callable(get_classifier):
@@ -176,7 +215,7 @@ def replace_head(model: nn.Module, head: Head, *, name: str | None = None) -> Mo
 
     Args:
         model: a classifier: of torchvision, timm, the Hugging Face models for image classification,
-            or of your own.
+            or of your own; or what this function returned, to put another head there.
         head: for as many features as the layer has inputs.
         name: of the layer, where it cannot be found (:func:`find_last_layer`).
 
@@ -186,6 +225,7 @@ def replace_head(model: nn.Module, head: Head, *, name: str | None = None) -> Mo
 
     Raises:
         LastLayerError: no last layer, several, or ``name`` is no linear layer; lists all there are.
+            Or the layer is at two places of the model.
         ShapeError: the head is for another number of features.
         TypeError: not a model and a head.
     """
@@ -194,19 +234,25 @@ def replace_head(model: nn.Module, head: Head, *, name: str | None = None) -> Mo
             f"replace_head takes a model and a head of ddn_etf.heads, found {type(model).__name__} "
             f"and {type(head).__name__}"
         )
+    if isinstance(model, ModelWithHead) and name is None:
+        return _exchange_head(model, head)
     name = find_last_layer(model) if name is None else name
-    layer = dict(model.named_modules()).get(name)
+    layer = dict(model.named_modules(remove_duplicate=False)).get(name)
     if layer is None or not name or not _is_linear_layer(layer):
         raise LastLayerError(
             f"{name!r} is no linear layer of {type(model).__name__}; its linear layers are:"
             f"{_listed(model)}"
         )
-    dim = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-    if dim != head.dim:
-        raise ShapeError(
-            f"the layer {name!r} of {type(model).__name__} has {dim} inputs and the head is for "
-            f"dim={head.dim}; make the head with dim={dim}"
+    places = [place for place, part in model.named_modules(remove_duplicate=False) if part is layer]
+    if len(places) > 1:
+        # Which of them the forward pass calls, or whether all, cannot be seen from here.
+        raise LastLayerError(
+            f"one layer of {type(model).__name__} has several places, {', '.join(places)}: a head "
+            "in one of them would leave the layer in the others; give each place a layer of its "
+            "own (copy.deepcopy) or delete those that forward does not call"
         )
+    dim = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    _check_dim(f"the layer {name!r} of {type(model).__name__} has", dim, head)
     parameter = next(layer.parameters())
     slot = HeadSlot(head.to(device=parameter.device, dtype=parameter.dtype)).train(layer.training)
     place, _, key = name.rpartition(".")
@@ -219,6 +265,22 @@ def replace_head(model: nn.Module, head: Head, *, name: str | None = None) -> Mo
                 parent[position] = nn.Identity()
     _tell_number_of_classes(model, head.num_classes)
     return ModelWithHead(model, slot)
+
+
+def _exchange_head(model: ModelWithHead, head: Head) -> ModelWithHead:
+    """Another head in the slot of a model that has one."""
+    _check_dim("the head there has", model.head.dim, head)
+    before = model.head.weight
+    model.slot.head = head.to(device=before.device, dtype=before.dtype).train(model.slot.training)
+    _tell_number_of_classes(model.model, head.num_classes)
+    return model
+
+
+def _check_dim(what: str, dim: int, head: Head) -> None:
+    if dim != head.dim:
+        raise ShapeError(
+            f"{what} {dim} inputs and the head is for dim={head.dim}; make the head with dim={dim}"
+        )
 
 
 def _is_linear_layer(module: nn.Module) -> bool:

@@ -257,3 +257,62 @@ def test_a_second_input_of_the_model_is_not_taken_for_labels():
     assert not torch.equal(model(x, mask), model(x))
     labels = torch.arange(5) % 3
     assert torch.equal(model(x, labels), model(x))
+
+
+class TwoPlaces(nn.Module):
+    """One layer under two names, as with tied weights; ``forward`` calls both."""
+
+    def __init__(self):
+        super().__init__()
+        self.middle = nn.Linear(D, D)
+        self.fc = self.middle
+
+    def forward(self, features):
+        return self.fc(torch.relu(self.middle(features)))
+
+
+@pytest.mark.parametrize("name", [None, "fc", "middle"])
+def test_a_layer_at_two_places_is_refused(name):
+    model = TwoPlaces()
+    with pytest.raises(LastLayerError, match=r"several places, middle, fc: .* a layer of its own"):
+        replace_head(model, FixedETFHead(D, K), name=name)
+    assert isinstance(model.fc, nn.Linear)
+    model.fc = copy.deepcopy(model.fc)
+    assert replace_head(model, FixedETFHead(D, K)).eval()(torch.randn(N, D)).shape == (N, K)
+
+
+def test_another_head_in_the_place_of_the_first():
+    model, _, _ = build("resnet")
+    model = replace_head(model.double().eval(), NearestETFHead(D, K))
+    images = torch.randn(N, 3, 5, 5).double()
+    assert replace_head(model, FixedETFHead(D, 3)) is model
+    assert model.head.weight.dtype == torch.float64
+    assert not model.head.training
+    assert model(images).shape == (N, 3)
+    with pytest.raises(ShapeError, match=f"head there has {D} inputs .* dim={D + 1}"):
+        replace_head(model, FixedETFHead(D + 1, K))
+    with pytest.raises(LastLayerError, match="replaced by a head already; give"):
+        replace_head(model.model, FixedETFHead(D, K))
+
+
+def test_sequences_of_features_are_refused():
+    model = nn.Sequential(nn.Identity(), nn.Linear(D, 1000))
+    with pytest.raises(ShapeError, match=r"shape \(2, 5, 6\).*pool over tokens"):
+        replace_head(model, FixedETFHead(D, K))(torch.randn(2, 5, D))
+
+
+def test_a_model_that_reads_the_weight_of_its_last_layer_gets_a_clear_word():
+    class Direct(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(D, 1000)
+
+        def forward(self, features):
+            return nn.functional.linear(features, self.fc.weight, self.fc.bias)
+
+    model = replace_head(Direct(), FixedETFHead(D, K))
+    assert (model.slot.in_features, model.slot.out_features) == (D, K)
+    with pytest.raises(AttributeError, match=r"reads the weight .* FixedETFHead.* call the layer"):
+        model(torch.randn(N, D))
+    with pytest.raises(AttributeError, match="has no attribute 'other'"):
+        _ = model.slot.other
