@@ -6,14 +6,15 @@ Equiangular Tight Frame" (2024).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from ddn.errors import DeclarativeNodeError
-from ddn_etf._buffers import full_precision, replace_buffers
+from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
 from ddn_etf.batch_means import batch_means
 from ddn_etf.distributed import fail_together
 from ddn_etf.errors import LabelError
@@ -111,7 +112,8 @@ class ClassMeans(nn.Module):
     Defined results: R is zero for a class that was never seen. Where R is zero, or no larger than
     the rounding error of the batch it was computed from (a batch of one class, a batch of equal
     features), R and Y are exactly zero and so is the gradient. Half-precision features are averaged
-    in float32. The average takes the dtype of the features if that is the wider one.
+    in float32, and the average is float32 or wider whatever the module is converted to. It takes the
+    dtype of the features if that is the wider one.
 
     In a distributed run (a process group of two or more ranks) the means are those of the samples of
     all ranks, with their gradient: see :mod:`ddn_etf.distributed`. Every rank then holds the same
@@ -138,7 +140,7 @@ class ClassMeans(nn.Module):
         class_samples: (K,) samples of each class seen.
 
     Raises:
-        TypeError: a size is not an integer.
+        TypeError: a size is not an integer, or the average has no ``weight`` method.
         ValueError: K < 2 or d < 1.
     """
 
@@ -160,10 +162,16 @@ class ClassMeans(nn.Module):
         super().__init__()
         check_num_classes(num_classes)
         check_count("dim", dim, 1)
+        if isinstance(average, type) or not callable(getattr(average, "weight", None)):
+            raise TypeError(
+                "average must be an object with a method weight(counts), such as "
+                f"ExponentialAverage(), found {average!r}"
+            )
         self.num_classes, self.dim = num_classes, dim
         self.average, self.validate = average, validate
         self.class_balanced, self.synchronize = class_balanced, synchronize
-        self.register_buffer("running_means", torch.zeros(dim, num_classes))
+        dtype = at_least_single(torch.get_default_dtype())
+        self.register_buffer("running_means", torch.zeros(dim, num_classes, dtype=dtype))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("class_batches", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("class_samples", torch.zeros(num_classes, dtype=torch.int64))
@@ -229,7 +237,6 @@ class ClassMeans(nn.Module):
 
     def _average_in(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(features.dtype, self.running_means.dtype)
-        dtype = torch.promote_types(dtype, torch.float32)
         batch = batch_means(
             features.to(dtype),
             labels,
@@ -262,6 +269,12 @@ class ClassMeans(nn.Module):
     def scale(self, factor: float) -> None:
         """Multiply the running means: features were measured in another unit so far."""
         self.running_means = self.running_means * factor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.running_means
+        super()._apply(fn, recurse)
+        self.running_means = keep_single(before, self.running_means)
+        return self
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ddn.errors import DtypeError
+from ddn_etf._buffers import at_least_single, full_precision
 from ddn_etf.schedules import Schedule, positive_value
 from ddn_etf.validation import check_count, check_features
 
@@ -48,7 +50,8 @@ class Head(nn.Module):
 
     Defined results: a row of zeros has h = 0, with zero gradient. A row that holds NaN or infinity
     gets NaN logits; the other rows are not affected. Half-precision features are normalised in
-    float32.
+    float32. Under autocast everything here is done in the dtype of the weight, float32 as a rule:
+    bfloat16 would move the vectors of a frame by 4e-3 of their length, and logits with them.
 
     Args:
         dim: d >= 1, number of features.
@@ -60,7 +63,7 @@ class Head(nn.Module):
         temperature: τ at present, or None.
 
     Raises:
-        TypeError: a size is not an integer.
+        TypeError: a size is not an integer, or the temperature not a number or schedule.
         ValueError: a size is below 1, or the temperature is not a positive number.
     """
 
@@ -100,6 +103,12 @@ class Head(nn.Module):
 
     def _follow(self, name: str, value: float | Schedule) -> None:
         """Set a number of the head, or have it follow a schedule."""
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number and (isinstance(value, type) or not callable(value)):
+            raise TypeError(
+                f"{name} must be a number, or a schedule such as LinearSchedule(start, end, steps), "
+                f"found {value!r}"
+            )
         if callable(value):
             self._schedules[name] = value
             self.register_buffer("schedule_step", torch.zeros((), dtype=torch.int64))
@@ -140,7 +149,7 @@ class Head(nn.Module):
         dtype = self.weight.dtype
         if self.temperature is None:
             return features.to(dtype)
-        wide = features.to(torch.promote_types(dtype, torch.float32))
+        wide = features.to(at_least_single(dtype))
         return _rows_of_length(self.temperature, wide).to(dtype)
 
     def check(self, features: Tensor) -> None:
@@ -182,7 +191,9 @@ class Head(nn.Module):
         """
         h = self.normalize(features)
         weight, bias = (part.to(h.dtype) for part in self.classifier(h, labels))
-        return HeadOutput(h, weight, bias, linear(h, weight, bias))
+        with full_precision(h.device):
+            logits = linear(h, weight, bias)
+        return HeadOutput(h, weight, bias, logits)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

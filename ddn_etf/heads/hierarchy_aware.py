@@ -30,12 +30,13 @@ the head finds the V they were made with.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ddn_etf.heads.fixed_frame import FixedFrameHead
+from ddn_etf.heads.nearest import NearestHeadOptions
 from ddn_etf.heads.nearest_frame import NearestFrameHead
 from ddn_etf.hierarchy.frame import Distances, class_cosines, hierarchy_aware_frame
 from ddn_etf.schedules import Schedule
@@ -138,7 +139,7 @@ class NearestHAFrameHead(NearestFrameHead):
         gamma: float = 2.0,
         *,
         centered: bool = True,
-        **options: Any,
+        **options: Unpack[NearestHeadOptions],
     ) -> None:
         check_count("dim", dim, 1)
         S = class_cosines(distances, gamma)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor
 
 from ddn.errors import DeclarativeNodeError, SolveError
-from ddn_etf._buffers import full_precision, replace_buffers
+from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
 from ddn_etf.class_means import ClassMeans, ExponentialAverage, MovingAverage
 from ddn_etf.heads.base import Head, HeadOutput
 from ddn_etf.nearest import NearestFrame
 from ddn_etf.schedules import Schedule
 
-__all__ = ["NearestHead"]
+__all__ = ["NearestHead", "NearestHeadOptions"]
+
+
+class NearestHeadOptions(TypedDict, total=False):
+    """What all of these heads take by keyword; :class:`NearestHead` has the defaults."""
+
+    temperature: float | Schedule | None
+    proximal_weight: float | Schedule
+    average: MovingAverage
+    gradient_through_frame: bool
+    class_balanced: bool
+    synchronize: bool
+    validate: bool
 
 
 class NearestHead(Head):
@@ -76,7 +89,7 @@ class NearestHead(Head):
         weight = self._weight(start.to("cpu", torch.float64))
         self.register_buffer("weight", weight.to(dtype).to(device))
         self.register_buffer("bias", torch.zeros(num_classes))
-        self.register_buffer("proximal", start.to(dtype).to(device))
+        self.register_buffer("proximal", start.to(at_least_single(dtype)).to(device))
         self.register_buffer("started", torch.tensor(False))
         # The flag once more for the host, which must not wait for the device to read it.
         self._started = False
@@ -190,6 +203,12 @@ class NearestHead(Head):
             ratio = self.temperature / before
             self.class_means.scale(ratio)
             self.bias = self.bias * ratio
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.proximal
+        super()._apply(fn, recurse)
+        self.proximal = keep_single(before, self.proximal)
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ddn_etf.errors import FrameSizeError
 from ddn_etf.frames.rotation import factorize_frame
-from ddn_etf.heads.nearest import NearestHead
+from ddn_etf.heads.nearest import NearestHead, NearestHeadOptions
 from ddn_etf.nearest import NearestFrame
 from ddn_etf.validation import check_count
 
@@ -59,7 +59,7 @@ class NearestFrameHead(NearestHead):
         ValueError: the temperature or the proximal weight is not a positive number.
     """
 
-    def __init__(self, frame: Tensor, dim: int, **options: Any) -> None:
+    def __init__(self, frame: Tensor, dim: int, **options: Unpack[NearestHeadOptions]) -> None:
         check_count("dim", dim, 0)
         factor, basis = factorize_frame(frame)
         if factor.shape[0] < 2:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from ddn.errors import DtypeError, ShapeError
+from ddn_etf.class_means import ExponentialAverage
 from ddn_etf.errors import FeatureError, FrameSizeError, LabelError
-from ddn_etf.heads import FixedETFHead, LinearHead, NearestETFHead
+from ddn_etf.heads import FixedETFHead, LinearHead, NearestETFHead, NearestFrameHead
+from ddn_etf.schedules import LinearSchedule
 from tests.ddn_etf.heads.cases import D, K, assert_same_state, with_value
 
 BAD_BATCHES = {
@@ -76,3 +78,21 @@ def test_options_are_checked(make):
         with pytest.raises(TypeError, match="must be an integer"):
             make(*sizes)
     assert make(D, K, temperature=None).normalize(torch.ones(2, D)).tolist() == [[1.0] * D] * 2
+
+
+@pytest.mark.parametrize("make", [FixedETFHead, LinearHead, NearestETFHead])
+@pytest.mark.parametrize("temperature", [True, "5", torch.tensor(5.0), LinearSchedule])
+def test_a_temperature_is_a_number_or_a_schedule(make, temperature):
+    with pytest.raises(TypeError, match="temperature must be a number, or a schedule such as"):
+        make(D, K, temperature=temperature)
+
+
+@pytest.mark.parametrize("average", [ExponentialAverage, 0.1, None])
+def test_an_average_is_an_object(average):
+    with pytest.raises(TypeError, match=r"such as ExponentialAverage\(\), found"):
+        NearestETFHead(D, K, average=average)
+
+
+def test_misspelt_options_are_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'temprature'"):
+        NearestFrameHead(torch.eye(K), D, temprature=5.0)

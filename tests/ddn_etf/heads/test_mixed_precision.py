@@ -20,7 +20,7 @@ def single(device):
 
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
 def test_autocast(single, head, batches, device, narrow):
-    """The frame is found in float32; features and logits may be narrow."""
+    """Frame and logits are found in float32; features may be narrow."""
     head = head.float()
     exact = copy.deepcopy(head)
     backbone = nn.Linear(D, D, device=device)
@@ -29,10 +29,9 @@ def test_autocast(single, head, batches, device, narrow):
             h = backbone(features.float())
             assert h.dtype == narrow
             logits = head(h, labels)
-            loss = cross_entropy(logits.float(), labels)
+            loss = cross_entropy(logits, labels)
         loss.backward()
-        expected = exact(h.detach().float(), labels)
-        assert_close(logits.float(), expected, rtol=0, atol=0.2)
+        assert_close(logits, exact(h.detach().float(), labels))
         assert {b.dtype for b in head.buffers() if b.is_floating_point()} <= {torch.float32}
         assert_same_state(head, exact)
         assert backbone.weight.grad.isfinite().all()
@@ -70,6 +69,33 @@ def test_half_precision_features_and_heads(single, head, batches, narrow):
     assert leaf.grad.isfinite().all()
     half.eval()
     assert half(leaf).dtype == narrow
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("assign", [False, True])
+def test_narrow_heads_go_on_from_a_state_as_if_they_had_not_stopped(
+    single, nearest, batches, narrow, assign
+):
+    """What is averaged over batches is float32 from the start, and stays it when converted."""
+    fresh = copy.deepcopy(nearest).to(narrow)
+    trained = copy.deepcopy(nearest).to(narrow)
+    assert trained.weight.dtype == narrow
+    assert trained.proximal.dtype == trained.class_means.running_means.dtype == torch.float32
+    dtypes = {name: value.dtype for name, value in trained.state_dict().items()}
+    for features, labels in batches:
+        trained(features.to(narrow), labels)
+    assert {name: value.dtype for name, value in trained.state_dict().items()} == dtypes
+    fresh.load_state_dict(copy.deepcopy(trained.state_dict()), assign=assign)
+    for features, labels in batches:
+        logits = [head(features.to(narrow), labels) for head in (trained, fresh)]
+        assert torch.equal(*logits)
+    assert_same_state(fresh, trained)
+    # Conversions keep the state: the frame found next is that of the unconverted head.
+    there_and_back = copy.deepcopy(trained).float().to(narrow)
+    features, labels = batches[0]
+    assert torch.equal(
+        there_and_back(features.to(narrow), labels), trained(features.to(narrow), labels)
+    )
 
 
 @pytest.mark.parametrize("bad", [torch.inf, torch.nan])
