@@ -60,7 +60,7 @@ def polar_decompose(matrix: Tensor) -> PolarFactor:
 
 
 def polar_pull_back(
-    matrix: Tensor,
+    matrix: Tensor | None,
     factor: Tensor,
     cotangent: Tensor,
     basis: Tensor,
@@ -83,7 +83,8 @@ def polar_pull_back(
     count as zero (pseudo-inverse).
 
     Args:
-        matrix: C, ``(*batch, d, r)``.
+        matrix: C, ``(*batch, d, r)``. It is for derivatives of the result: where none will be taken (under
+            ``no_grad``) None will do.
         factor: V.
         cotangent: G.
         basis: Q of :class:`PolarFactor`, constant.
@@ -91,6 +92,8 @@ def polar_pull_back(
         inverse: S⁻¹ of :class:`PolarFactor`, constant.
     """
     if is_differentiated():
+        if matrix is None:
+            raise TypeError("polar_pull_back needs the matrix where its result may be differentiated")
         stretch = factor.mT @ matrix
         scaled = divide_right(stretch, cotangent, basis, values)
         inner = factor.mT @ scaled

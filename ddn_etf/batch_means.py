@@ -30,19 +30,59 @@ __all__ = ["BatchMeans", "batch_means"]
 
 
 class BatchMeans(NamedTuple):
-    """What the class means take from one batch.
+    """How the means of one batch follow from its features: as products with constant weights.
+
+    All means are taken about a nearby origin o, so that a large common offset of the features does
+    not drown their differences. It cancels, hence it needs no gradient. With H (N, d) the features and
+    A (N, K + 1) the weights of the class means minus those of the global mean, and last those of the
+    global mean,
+
+        [D, μ - o] = (H - 1 oᵀ)ᵀ A,   summed over the ranks of a distributed run.
 
     Attributes:
         counts: (K,) int64, samples of each class.
-        global_mean: (d,), μ_G or μ_B.
-        deviations: (d, K), class means minus the global mean; arbitrary for absent classes.
-        rounding: () bound on the rounding error in the deviations.
+        weights: A, (N, K + 1).
+        origin: o, (d,).
+        shared: whether the sum is over all ranks.
+        units: bound on the rounding error in D, as a multiple of the largest entry of H - 1 oᵀ.
     """
 
     counts: Tensor
-    global_mean: Tensor
-    deviations: Tensor
-    rounding: Tensor
+    weights: Tensor
+    origin: Tensor
+    shared: bool
+    units: float
+
+    def of(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The means of features H: D (d, K), the global mean (d,), and a bound on the error in D.
+
+        D is arbitrary for absent classes. Differentiable to any order in the features; the bound is a
+        constant. One all-reduce of about d K numbers if shared, and one more in the backward pass.
+        """
+        shifted = features - self.origin
+        products = shifted.mT @ self.weights
+        largest = shifted.detach().abs().amax()
+        if self.shared:
+            # In one buffer. A maximum over ranks comes out of a sum if each has its own place.
+            maxima = features.new_zeros(distributed.get_world_size())
+            maxima[distributed.get_rank()] = largest
+            buffer = sum_over_ranks(torch.cat([products.flatten(), maxima]))
+            flat, maxima = buffer.split([products.numel(), maxima.numel()])
+            products, largest = flat.reshape(products.shape), maxima.detach().amax()
+        deviations, mean = products.split([products.shape[1] - 1, 1], dim=1)
+        return deviations, self.origin + mean.squeeze(1), self.units * largest
+
+    def pull_back(self, deviations: Tensor | None, mean: Tensor) -> Tensor:
+        """Gradient for the features, A [D̄, μ̄]ᵀ, from those for D (None: zero) and the global mean.
+
+        With :func:`ddn_etf.distributed.sum_over_ranks` the gradient is summed over ranks as well.
+        """
+        if deviations is None and not self.shared:
+            return self.weights[:, -1:] @ mean.unsqueeze(0)
+        if deviations is None:  # what is summed must have one shape on all ranks
+            deviations = mean.new_zeros(len(mean), len(self.counts))
+        cotangent = torch.cat([deviations.mT, mean.unsqueeze(0)])
+        return self.weights @ (sum_over_ranks(cotangent) if self.shared else cotangent)
 
 
 def batch_means(
@@ -53,18 +93,15 @@ def batch_means(
     class_balanced: bool = False,
     synchronize: bool = True,
 ) -> BatchMeans:
-    """Class means minus the global mean.
-
-    All means are taken about a nearby origin, so that a large common offset of the features does not
-    drown their differences. The origin cancels, hence it needs no gradient.
+    """The weights of class means minus the global mean.
 
     Args:
         features: h, (N, d), float32 or float64.
         labels: (N,), int64. A label outside 0..K-1 counts for μ_G only.
         num_classes: K.
         class_balanced: take μ_B for the global mean in place of μ_G.
-        synchronize: take all means over all ranks of a distributed run. Two all-reduces, of about
-            d + K and d K numbers; one more of d K numbers in the backward pass.
+        synchronize: take all means over all ranks of a distributed run. One all-reduce here, of about
+            d + K numbers.
     """
     member = labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)
     counts = member.sum(dim=0)
@@ -72,10 +109,6 @@ def batch_means(
     shared = synchronize and is_distributed()
     if shared:
         own_sum, counts, size = _over_ranks(own_sum, counts, size)
-    origin = own_sum / size
-    shifted = features - origin
-    # Means are products with constant weights: those of the class means minus those of the global
-    # mean, and last those of the global mean, (N, K + 1).
     in_class = member / counts.clamp(min=1).to(features.dtype)
     if class_balanced:
         in_all = in_class.sum(dim=1, keepdim=True) / (counts > 0).sum().clamp(min=1)
@@ -83,20 +116,9 @@ def batch_means(
     else:
         # Of all samples, with the same weight.
         weights = torch.nn.functional.pad(in_class - 1 / size, (0, 1), value=1 / size)
-    products = shifted.mT @ weights
-    low, high = shifted.detach().aminmax()
-    largest = torch.maximum(high, -low)
-    if shared:
-        # In one buffer. A maximum over ranks comes out of a sum if each has its own place.
-        maxima = features.new_zeros(distributed.get_world_size())
-        maxima[distributed.get_rank()] = largest
-        buffer = sum_over_ranks(torch.cat([products.flatten(), maxima]))
-        flat, maxima = buffer.split([products.numel(), maxima.numel()])
-        products, largest = flat.reshape(products.shape), maxima.detach().amax()
-    deviations, mean = products.split([num_classes, 1], dim=1)
     # A sum of N rounded terms is off by about √N units in the last place; the factor is a margin.
     units = 8 * size**0.5 * torch.finfo(features.dtype).eps
-    return BatchMeans(counts, origin + mean.squeeze(1), deviations, units * largest)
+    return BatchMeans(counts, weights, own_sum / size, shared, units)
 
 
 def _over_ranks(own_sum: Tensor, counts: Tensor, size: int) -> tuple[Tensor, Tensor, int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Protocol, Self
+from typing import NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from ddn.errors import DeclarativeNodeError
 from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
+from ddn_etf._lengths import unit_norm
+from ddn_etf.average_step import AverageStep
 from ddn_etf.batch_means import batch_means
 from ddn_etf.distributed import fail_together
 from ddn_etf.errors import LabelError
@@ -29,20 +31,37 @@ from ddn_etf.validation import (
 __all__ = ["ClassMeans", "CumulativeAverage", "ExponentialAverage", "MovingAverage", "SampleCounts"]
 
 
-class SampleCounts(NamedTuple):
+class SampleCounts:
     """How often each class was seen, this batch included; floating-point tensors.
 
-    Attributes:
-        step: () batches so far.
-        class_batches: (K,) batches so far that held the class.
-        class_samples: (K,) samples of the class so far.
-        batch_samples: (K,) samples of the class in this batch.
+    Args:
+        dtype: of the tensors that the attributes are.
+        counts: step, class_batches, class_samples and batch_samples as integers.
     """
 
-    step: Tensor
-    class_batches: Tensor
-    class_samples: Tensor
-    batch_samples: Tensor
+    def __init__(self, dtype: torch.dtype, *counts: Tensor) -> None:
+        # Converted when asked for: an average needs one or two of them.
+        self._dtype, self._counts = dtype, counts
+
+    @property
+    def step(self) -> Tensor:
+        """() batches so far."""
+        return self._counts[0].to(self._dtype)
+
+    @property
+    def class_batches(self) -> Tensor:
+        """(K,) batches so far that held the class."""
+        return self._counts[1].to(self._dtype)
+
+    @property
+    def class_samples(self) -> Tensor:
+        """(K,) samples of the class so far."""
+        return self._counts[2].to(self._dtype)
+
+    @property
+    def batch_samples(self) -> Tensor:
+        """(K,) samples of the class in this batch."""
+        return self._counts[3].to(self._dtype)
 
 
 class MovingAverage(Protocol):
@@ -191,7 +210,8 @@ class ClassMeans(nn.Module):
         """
         if not self.training or features is None:
             largest = self.running_means.abs().amax()
-            return _unit_norm(self.running_means, largest, largest == 0)
+            unit = largest.masked_fill(largest == 0, torch.inf)
+            return unit_norm(self.running_means, unit)[0]
         return self.average_in(features, labels)[0]
 
     def average_in(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -199,6 +219,12 @@ class ClassMeans(nn.Module):
 
         Both carry their gradient. Arguments and errors are those of :meth:`forward`.
         """
+        return self.average_step(features, labels)[:2]
+
+    def average_step(
+        self, features: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, AverageStep]:
+        """As :meth:`average_in`, with how Y and the global mean follow from the features."""
         try:
             labels = self._checked(features, labels)
         except DeclarativeNodeError as error:
@@ -235,10 +261,11 @@ class ClassMeans(nn.Module):
             check_values(features, labels, self.num_classes)
         return labels
 
-    def _average_in(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _average_in(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, AverageStep]:
         dtype = torch.promote_types(features.dtype, self.running_means.dtype)
+        wide = features.to(dtype)
         batch = batch_means(
-            features.to(dtype),
+            wide,
             labels,
             self.num_classes,
             class_balanced=self.class_balanced,
@@ -248,14 +275,14 @@ class ClassMeans(nn.Module):
         step = self.step + 1
         class_batches = self.class_batches + present
         class_samples = self.class_samples + batch.counts
-        counts = (step, class_batches, class_samples, batch.counts)
-        alpha = self.average.weight(SampleCounts(*(c.to(dtype) for c in counts)))
-        alpha = present * alpha.to(dtype)
-        history = self.running_means.detach().to(dtype)
-        averaged = torch.lerp(history, batch.deviations, alpha)
+        counts = SampleCounts(dtype, step, class_batches, class_samples, batch.counts)
+        alpha = present * self.average.weight(counts).to(dtype)
+        before = self.running_means.detach().to(dtype)
+        deviations, global_mean, rounding = batch.of(wide)
+        averaged = torch.lerp(before, deviations, alpha)
         value = averaged.detach()
         largest = value.abs().amax()
-        negligible = largest <= alpha.amax() * batch.rounding
+        negligible = largest <= alpha.amax() * rounding
         # New tensors all the way: nothing that an earlier graph has saved is modified.
         replace_buffers(
             self,
@@ -264,7 +291,9 @@ class ClassMeans(nn.Module):
             class_batches=class_batches,
             class_samples=class_samples,
         )
-        return _unit_norm(averaged, largest, negligible), batch.global_mean
+        unit = largest.masked_fill(negligible, torch.inf)
+        means, norm = unit_norm(averaged, unit)
+        return means, global_mean, AverageStep(batch, before, alpha, unit, norm.detach())
 
     def scale(self, factor: float) -> None:
         """Multiply the running means: features were measured in another unit so far."""
@@ -282,11 +311,3 @@ class ClassMeans(nn.Module):
         defaults = {"validate": True, "class_balanced": False, "synchronize": True}
         changed = (name for name, value in defaults.items() if getattr(self, name) != value)
         return ", ".join([text, *(f"{name}={getattr(self, name)}" for name in changed)])
-
-
-def _unit_norm(matrix: Tensor, largest: Tensor, is_zero: Tensor) -> Tensor:
-    """Divide by the Frobenius norm; zero, with zero derivatives, for what counts as zero."""
-    # Divided by the largest entry first, so that no square over- or underflows; by infinity for zero.
-    # What is left has a norm of at least 1, or is zero.
-    scaled = matrix / largest.masked_fill(is_zero, torch.inf)
-    return scaled * scaled.square().sum().clamp(min=0.25).rsqrt()

@@ -20,7 +20,7 @@ import ddn
 from ddn.binding import Bound
 from ddn.constraints import SymmetricConstraint
 from ddn.errors import ShapeError
-from ddn.forward_mode import inside_transform
+from ddn.forward_mode import inside_transform, is_differentiated
 from ddn.nodes.procrustes import stiefel, unique_polar_factor
 from ddn.polar import polar_decompose, polar_pull_back
 from ddn_etf.frames import centering_matrix, simplex_basis
@@ -98,8 +98,9 @@ class NearestFrame(ddn.DeclarativeNode):
     def vjp(
         self, inputs: tuple[Tensor, Tensor], y: Tensor, grad_y: Tensor, *saved: Tensor
     ) -> tuple[Tensor, Tensor]:
-        target = self._target(*inputs)
-        saved = saved or polar_decompose(target.detach())[1:]
+        target = self._target(*inputs) if not saved or is_differentiated() else None
+        if target is not None and not saved:
+            saved = polar_decompose(target.detach())[1:]
         gradient = polar_pull_back(target, y, grad_y, *saved)
         return self._means_gradient(gradient), self.proximal_weight * gradient
 

@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 
 from ddn.errors import DtypeError
 from ddn_etf._buffers import at_least_single, full_precision
+from ddn_etf._lengths import rows_of_length
 from ddn_etf.schedules import Schedule, positive_value
 from ddn_etf.validation import check_count, check_features
 
@@ -150,7 +151,7 @@ class Head(nn.Module):
         if self.temperature is None:
             return features.to(dtype)
         wide = features.to(at_least_single(dtype))
-        return _rows_of_length(self.temperature, wide).to(dtype)
+        return rows_of_length(wide, self.temperature).to(dtype)
 
     def check(self, features: Tensor) -> None:
         """Check shape and dtype of features; the errors are those of :meth:`normalize`."""
@@ -198,13 +199,3 @@ class Head(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         return f"dim={self.dim}, num_classes={self.num_classes}, temperature={self.temperature}"
-
-
-def _rows_of_length(length: float, matrix: Tensor) -> Tensor:
-    """Bring all rows to one length; zero, with zero derivatives, for rows of zeros."""
-    # Divided by the largest entry first, so that no square over- or underflows; by infinity for
-    # zeros. What is left has a norm of at least 1, or is zero.
-    largest = matrix.detach().abs().amax(dim=1, keepdim=True)
-    scaled = matrix / largest.masked_fill_(largest == 0, torch.inf)
-    squares = scaled.square().sum(dim=1, keepdim=True)
-    return scaled * (length * squares.clamp(min=0.25).rsqrt())

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from ddn.errors import DeclarativeNodeError, SolveError
+from ddn_etf._autograd import is_left_to_autograd
 from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
 from ddn_etf.class_means import ClassMeans, ExponentialAverage, MovingAverage
 from ddn_etf.heads.base import Head, HeadOutput
+from ddn_etf.heads.nearest_step import NearestStep
 from ddn_etf.nearest import NearestFrame
 from ddn_etf.schedules import Schedule
 
@@ -175,16 +177,26 @@ class NearestHead(Head):
 
     def _solve(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         before = dict(self.class_means._buffers)
-        means, global_mean = self.class_means.average_in(h, labels)
+        node = self.node
+        in_one_piece = node.uses_closed_form and node.solver is None and is_left_to_autograd(h)
+        given = h.detach() if in_one_piece else h
+        means, global_mean, step = self.class_means.average_step(given, labels)
         if not self.gradient_through_frame:
             means = means.detach()
         try:
-            V: Tensor = self.node(means, self._proximal_point(means))
+            proximal = self._proximal_point(means)
+            if in_one_piece:
+                V, saved = node.solve_and_save(means, proximal)
+                V, global_mean = NearestStep.apply(
+                    h, node, step, proximal, means, global_mean, V, *saved
+                )
+            else:
+                V = node(means, proximal)
         except SolveError:
             # The batch must leave no trace in the average either.
             self.class_means._buffers.update(before)
             raise
-        return V, global_mean
+        return (V if self.gradient_through_frame else V.detach()), global_mean
 
     @torch.no_grad()
     def _proximal_point(self, means: Tensor) -> Tensor:
