@@ -8,7 +8,7 @@ from typing import Any, Self, TypedDict
 import torch
 from torch import Tensor
 
-from ddn.errors import DeclarativeNodeError, SolveError
+from ddn.errors import DeclarativeNodeError, DerivativeError, SolveError
 from ddn_etf._autograd import is_left_to_autograd
 from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
 from ddn_etf.class_means import ClassMeans, ExponentialAverage, MovingAverage
@@ -134,6 +134,7 @@ class NearestHead(Head):
                 or without ``validate`` the features hold NaN or infinity.
             RankError: in training mode, another rank of a distributed run was given a batch that it
                 cannot use.
+            DerivativeError: in training mode, called again by activation checkpointing.
 
         After an error the state is as before.
         """
@@ -166,6 +167,13 @@ class NearestHead(Head):
             self.class_means.average_in(self.normalize(features), labels)
 
     def _check_on_all_ranks(self, features: Tensor) -> None:
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            raise DerivativeError(
+                f"{type(self).__name__} is called by a backward pass, as activation checkpointing does "
+                "to compute a part of the network again. That would be another training step of the "
+                "head, with other class means. Leave the head out of what is checkpointed: it needs "
+                "little memory"
+            )
         try:
             self.check(features)
         except DeclarativeNodeError as error:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
+from ddn.errors import DerivativeError
 from ddn_etf.heads import NearestETFHead
 from tests.ddn_etf.heads.cases import D, K
 
@@ -83,3 +85,21 @@ def test_a_second_backward_pass_needs_the_graph(batches):
     assert torch.equal(torch.autograd.grad(loss, leaf)[0], first)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(loss, leaf)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_activation_checkpointing_is_refused(nearest, batches, use_reentrant):
+    """It would make the training step twice."""
+    features, labels = batches[0]
+    leaf = features.clone().requires_grad_()
+    loss = checkpoint(nearest, leaf, labels, use_reentrant=use_reentrant).square().sum()
+    trained = copy.deepcopy(nearest.state_dict())
+    with pytest.raises(DerivativeError, match="Leave the head out of what is checkpointed"):
+        loss.backward()
+    for name, value in nearest.state_dict().items():
+        assert torch.equal(value, trained[name])
+    # Around the backbone it is as useful as ever, and in evaluation mode nothing changes.
+    nearest.eval()
+    logits = checkpoint(nearest, leaf, use_reentrant=use_reentrant)
+    assert torch.autograd.grad(nearest(leaf).sum(), leaf)[0].isfinite().all()
+    logits.sum().backward()
