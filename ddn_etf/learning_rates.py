@@ -1,7 +1,8 @@
 """Schedules of the learning rate: a factor for every epoch.
 
 A schedule has no state. The rate is a function of the epoch, so that a resumed run cannot get it
-wrong.
+wrong. (Numbers of a head that change in the course of training follow a
+:class:`ddn_etf.schedules.Schedule`.)
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-__all__ = ["SCHEDULES", "Constant", "Cosine", "Schedule", "find_schedule"]
+from ddn_etf._names import find_named
+from ddn_etf.validation import check_count
+
+__all__ = ["SCHEDULES", "Constant", "Cosine", "LearningRateSchedule", "find_schedule"]
 
 
-class Schedule(Protocol):
+class LearningRateSchedule(Protocol):
     """What a run needs of a schedule; a frozen dataclass with these members is one."""
 
     @property
@@ -46,14 +50,17 @@ class Cosine:
     Attributes:
         warm_up_epochs: the first V epochs rise linearly, (e + 1)/(V + 1), and the cosine takes the
             epochs that are left.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: below 0.
     """
 
     warm_up_epochs: int = 0
     depends_on_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.warm_up_epochs < 0:
-            raise ValueError(f"warm_up_epochs must be at least 0, found {self.warm_up_epochs}")
+        check_count("warm_up_epochs", self.warm_up_epochs, 0)
 
     def factor(self, epoch: int, epochs: int) -> float:
         """The factor of an epoch, in (0, 1]."""
@@ -67,12 +74,11 @@ SCHEDULES: dict[str, type[Constant] | type[Cosine]] = {"constant": Constant, "co
 """The schedules by their names on the command line."""
 
 
-def find_schedule(name: str) -> Schedule:
+def find_schedule(name: str) -> LearningRateSchedule:
     """The schedule of this name, with its defaults.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: the name is not known; the message lists those that are.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")
-    return SCHEDULES[name]()
+    return find_named("schedule", name, SCHEDULES, "known schedules")()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ddn_etf.validation import check_count
+from ddn_etf.validation import check_count, check_real
 
 __all__ = [
     "ConstantSchedule",
@@ -42,10 +42,16 @@ class ConstantSchedule:
     """The same value in every step.
 
     Args:
-        value: the number.
+        value: the number, finite.
+
+    Raises:
+        TypeError, ValueError: the value is not a finite number.
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        _check_finite("value", self.value)
 
     def __call__(self, step: int) -> float:
         """``value``."""
@@ -62,7 +68,7 @@ class LinearSchedule:
         steps: length of the line, at least 1.
 
     Raises:
-        TypeError, ValueError: ``steps`` is not an integer of at least 1.
+        TypeError, ValueError: ``steps`` is not an integer of at least 1, or an end not finite.
     """
 
     start: float
@@ -70,7 +76,7 @@ class LinearSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps, 1)
+        _check_ramp(self.start, self.end, self.steps)
 
     def __call__(self, step: int) -> float:
         """The value on the line."""
@@ -89,7 +95,7 @@ class CosineSchedule:
         steps: length of the half wave, at least 1.
 
     Raises:
-        TypeError, ValueError: ``steps`` is not an integer of at least 1.
+        TypeError, ValueError: ``steps`` is not an integer of at least 1, or an end not finite.
 
     Source: Loshchilov and Hutter, "SGDR" (2017), eq. 5, without restarts.
     """
@@ -99,7 +105,7 @@ class CosineSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps, 1)
+        _check_ramp(self.start, self.end, self.steps)
 
     def __call__(self, step: int) -> float:
         """The value on the half wave."""
@@ -117,7 +123,8 @@ class StepSchedule:
         milestones: the steps at which that happens, increasing.
 
     Raises:
-        TypeError, ValueError: the milestones are not increasing whole numbers of at least 0.
+        TypeError, ValueError: the milestones are not increasing whole numbers of at least 0, or the
+            start or the factor is not finite.
     """
 
     start: float
@@ -125,8 +132,12 @@ class StepSchedule:
     milestones: Sequence[int]
 
     def __post_init__(self) -> None:
-        for milestone in self.milestones:
-            check_count("milestones", milestone, 0)
+        _check_finite("start", self.start)
+        _check_finite("factor", self.factor)
+        if not isinstance(self.milestones, Sequence):
+            raise TypeError(f"milestones must be a sequence of steps, found {self.milestones!r}")
+        for position, milestone in enumerate(self.milestones):
+            check_count(f"milestones[{position}]", milestone, 0)
         object.__setattr__(self, "milestones", tuple(self.milestones))
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must increase, found {self.milestones}")
@@ -146,10 +157,29 @@ def positive_value(name: str, value: float | Schedule, purpose: str, step: int =
         step: of the schedule.
 
     Raises:
+        TypeError: it is no number, or a class in place of a schedule.
         ValueError: it is not a positive finite number.
     """
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} must be a number or a schedule, found the class {value.__name__}; make an "
+            f"instance of it: {value.__name__}(...)"
+        )
     found = value(step) if callable(value) else value
+    where = f" in step {step} of its schedule {value}" if callable(value) else ""
+    check_real(f"{name}{where}", found)
     if not 0 < found < math.inf:
-        where = f" in step {step} of its schedule {value}" if callable(value) else ""
         raise ValueError(f"{name} must be a positive number, {purpose}, found {found}{where}")
     return found
+
+
+def _check_finite(name: str, value: float) -> None:
+    check_real(name, value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, found {value}")
+
+
+def _check_ramp(start: float, end: float, steps: int) -> None:
+    _check_finite("start", start)
+    _check_finite("end", end)
+    check_count("steps", steps, 1)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
-from ddn_etf.learning_rates import Constant, Schedule
+from ddn_etf._description import describe
+from ddn_etf.batches import BatchOrder, Shuffled
+from ddn_etf.learning_rates import Constant, LearningRateSchedule
 from ddn_etf.losses import CrossEntropy, Loss
 from ddn_etf.optimizers import SGD, Optimizer
 
@@ -45,6 +48,8 @@ class TrainingSettings:
         optimizer: an object of :mod:`ddn_etf.optimizers`.
         schedule: an object of :mod:`ddn_etf.learning_rates`.
         loss: an object of :mod:`ddn_etf.losses`.
+        batches: an object of :data:`ddn_etf.batches.BATCHES`, which says how samples are put into
+            batches.
         temperature: tau, the length of the features that the head sees.
         dim: d, number of features.
         precision: one of :data:`PRECISIONS`; ``16-mixed`` needs a GPU.
@@ -54,6 +59,8 @@ class TrainingSettings:
         threads: of PyTorch on the CPU, per process; a different number may round differently.
 
     Raises:
+        TypeError: a field is of another kind, such as 1.5 epochs or the name of a loss in place of
+            the loss.
         ValueError: a number is out of its range, a choice is unknown, or two do not go together.
     """
 
@@ -62,8 +69,9 @@ class TrainingSettings:
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     optimizer: Optimizer = SGD()
-    schedule: Schedule = Constant()
+    schedule: LearningRateSchedule = Constant()
     loss: Loss = CrossEntropy()
+    batches: BatchOrder = Shuffled()
     temperature: float = 5.0
     dim: int = 64
     precision: str = "32"
@@ -73,6 +81,7 @@ class TrainingSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         at_least = {"epochs": 1, "batch_size": 2, "dim": 1, "threads": 1, "devices": 1}
         for name, smallest in at_least.items():
             value = getattr(self, name)
@@ -86,7 +95,7 @@ class TrainingSettings:
             raise ValueError(
                 f"weight_decay must be a number of at least 0, found {self.weight_decay}"
             )
-        choices = {
+        choices: dict[str, tuple[str, ...]] = {
             "accelerator": ACCELERATORS,
             "precision": PRECISIONS,
             "strategy": STRATEGIES,
@@ -107,10 +116,34 @@ class TrainingSettings:
                 f"every device gets an equal part of each batch, found {self.batch_size}"
             )
 
+    def _check_kinds(self) -> None:
+        for kind, word, names in (
+            (Integral, "an integer", ("epochs", "batch_size", "dim", "devices", "threads")),
+            (Real, "a number", ("learning_rate", "weight_decay", "temperature")),
+            (str, "text", ("precision", "accelerator", "strategy")),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    raise TypeError(f"{name} must be {word}, found {value!r}")
+        for name, method, example in (
+            ("optimizer", "build", "SGD(), or find_optimizer(name)"),
+            ("schedule", "factor", "Cosine(), or find_schedule(name)"),
+            ("loss", "__call__", "CrossEntropy(), or find_loss(name)"),
+            ("batches", "build", "Shuffled() or Stratified()"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, type) or not callable(getattr(value, method, None)):
+                raise TypeError(f"{name} must be an object such as {example}, found {value!r}")
+
     def as_table(self) -> dict[str, bool | int | float | str]:
-        """Every setting by name; objects as the Python expression that makes them."""
-        table = {}
+        """Every setting by name; objects as the Python expression that makes them.
+
+        Tensors and functions in them are told by digests, so that equal settings have equal tables
+        in every process and different settings do not.
+        """
+        table: dict[str, bool | int | float | str] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            table[each.name] = value if isinstance(value, (int, float, str)) else repr(value)
+            table[each.name] = value if isinstance(value, (int, float, str)) else describe(value)
         return table

@@ -7,8 +7,13 @@ Shapes and dtypes are known to the host and cost nothing to check. Values live o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddn.errors import DtypeError, ShapeError
@@ -16,13 +21,31 @@ from ddn_etf.errors import FeatureError, FrameSizeError, LabelError
 
 __all__ = [
     "check_count",
+    "check_counts",
     "check_features",
     "check_floating",
     "check_frame_size",
+    "check_instance",
+    "check_integer",
     "check_labels",
     "check_num_classes",
+    "check_real",
     "check_values",
+    "class_labels",
 ]
+
+
+def check_integer(name: str, value: int) -> None:
+    """Check a whole number of any size.
+
+    Raises:
+        TypeError: not an integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        # Integers of NumPy are none: they end up in configurations and state dicts.
+        is_whole = isinstance(value, Integral | Tensor) and not isinstance(value, bool)
+        convert = "; convert it with int()" if is_whole else ""
+        raise TypeError(f"{name} must be an integer, found {value!r}{convert}")
 
 
 def check_count(name: str, value: int, minimum: int) -> None:
@@ -32,10 +55,76 @@ def check_count(name: str, value: int, minimum: int) -> None:
         TypeError: not an integer.
         ValueError: below ``minimum``.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, found {value!r}")
+    check_integer(name, value)
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, found {value}")
+
+
+def check_real(name: str, value: float) -> None:
+    """Check a number of any type and value, NaN and infinity included; the range is the caller's.
+
+    Raises:
+        TypeError: a bool, a text, a tensor or another thing that is no real number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        convert = "; convert it with .item()" if isinstance(value, Tensor | np.ndarray) else ""
+        raise TypeError(f"{name} must be a number, found {value!r}{convert}")
+
+
+def check_instance(name: str, value: object, needed: str) -> None:
+    """Check that a class does not stand where an instance of it is needed.
+
+    Args:
+        name: of the argument.
+        value: an instance, or a function.
+        needed: what is needed, with its article, such as ``"a loss"``.
+
+    Raises:
+        TypeError: a class, or something that cannot be called.
+    """
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} must be {needed}, found the class {value.__name__}; make an instance of it: "
+            f"{value.__name__}(...)"
+        )
+    if not callable(value):
+        raise TypeError(f"{name} must be {needed}, which can be called; found {value!r}")
+
+
+def check_counts(
+    name: str, counts: Sequence[int] | NDArray[Any] | Tensor, minimum: int
+) -> list[int]:
+    """Numbers of samples, one per class, as integers.
+
+    Args:
+        name: of the argument.
+        counts: (K,), K >= 1, of any real type.
+        minimum: the smallest that is allowed.
+
+    Raises:
+        TypeError: not a sequence of numbers.
+        LabelError: no class, NaN, a fraction, or a number below the minimum; names the class.
+    """
+    if isinstance(counts, Tensor | np.ndarray):
+        counts = counts.tolist()
+    if not isinstance(counts, Sequence) or isinstance(counts, str):
+        raise TypeError(f"{name} must be a sequence of whole numbers, found {counts!r}")
+    if len(counts) == 0:
+        raise LabelError(f"{name} is empty: give the number of samples of each class")
+    for k, count in enumerate(counts):
+        if isinstance(count, Sequence) and not isinstance(count, str):
+            raise LabelError(
+                f"{name} must be one number per class, found {count!r} for class {k}; for labels, "
+                "pass torch.bincount(labels, minlength=num_classes)"
+            )
+        check_real(f"{name}[{k}]", count)
+        if not (math.isfinite(count) and count == int(count) and count >= minimum):
+            what = f", class {k} has no samples" if count == 0 else ""
+            raise LabelError(
+                f"{name}[{k}] is {count}{what}: every class needs a whole number of samples, at "
+                f"least {minimum}"
+            )
+    return [int(count) for count in counts]
 
 
 def check_num_classes(num_classes: int) -> None:
@@ -76,7 +165,7 @@ def check_floating(name: str, value: object) -> None:
         DtypeError: it is not.
     """
     if not isinstance(value, Tensor):
-        raise DtypeError(f"{name} must be a tensor, found {type(value).__name__}")
+        raise _not_a_tensor(name, value)
     if not value.is_floating_point():
         raise DtypeError(
             f"{name} must hold real floating-point numbers, found {value.dtype}; convert with "
@@ -110,12 +199,7 @@ def check_labels(labels: Tensor, features: Tensor) -> Tensor:
         DtypeError: the labels are not an integer tensor, or lie on another device.
         ShapeError: not one label per row.
     """
-    if not isinstance(labels, Tensor):
-        raise DtypeError(f"labels must be a tensor, found {type(labels).__name__}")
-    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise DtypeError(
-            f"labels must be integer class indices, found {labels.dtype}; convert them with .long()"
-        )
+    labels = class_labels("labels", labels)
     if labels.shape != features.shape[:1]:
         raise ShapeError(
             f"labels must have shape ({features.shape[0]},), one class index per row of features, "
@@ -131,7 +215,27 @@ def check_labels(labels: Tensor, features: Tensor) -> Tensor:
             "the batch is empty: means need at least one sample; skip empty batches (with a "
             "DataLoader, drop_last=True does)"
         )
+    return labels
+
+
+def class_labels(name: str, labels: Tensor) -> Tensor:
+    """Class indices of any integer type as int64, without looking at their shape and values.
+
+    Raises:
+        DtypeError: not a tensor of integers. Fractions are not cut off.
+    """
+    if not isinstance(labels, Tensor):
+        raise _not_a_tensor(name, labels)
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise DtypeError(
+            f"{name} must be integer class indices, found {labels.dtype}; convert them with .long()"
+        )
     return labels.long()
+
+
+def _not_a_tensor(name: str, value: object) -> DtypeError:
+    convert = "; convert with torch.as_tensor()" if isinstance(value, np.ndarray | list) else ""
+    return DtypeError(f"{name} must be a tensor, found {type(value).__name__}{convert}")
 
 
 def check_values(features: Tensor, labels: Tensor, num_classes: int) -> None:

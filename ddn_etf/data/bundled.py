@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ddn_etf._extras import optional_import
+from ddn_etf.data._naming import with_changes
 from ddn_etf.data.dataset import Dataset
 from ddn_etf.hierarchy.known import digit_shapes
+from ddn_etf.validation import check_count
 
 __all__ = ["digits"]
 
@@ -22,12 +24,18 @@ def digits(*, test_size: int = 450) -> Dataset:
     standardised with the mean and standard deviation of all *training* pixels.
 
     Args:
-        test_size: number of test images; the default leaves 1347 for training.
+        test_size: number of test images, 10 to 1787; the default leaves 1347 for training. Other
+            splits have the number in their name: ``"digits, test size 300"``.
 
     Returns:
         Inputs (N, 1, 8, 8) in float32. Nothing is downloaded. The hierarchy is
         :func:`ddn_etf.hierarchy.digit_shapes`: digits by shape, a choice of this library that is no
         part of the data set.
+
+    Raises:
+        TypeError: the number is not an integer.
+        ValueError: not one image of each digit in both splits.
+        MissingDependencyError: scikit-learn is missing.
 
     Source: E. Alpaydin and C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine
     Learning Repository, 1998 (the part that scikit-learn's ``load_digits`` carries).
@@ -36,22 +44,28 @@ def digits(*, test_size: int = 450) -> Dataset:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
+    check_count("test_size", test_size, 10)
     pixels, labels = load_digits(return_X_y=True)
+    if test_size > len(labels) - 10:
+        raise ValueError(
+            f"test_size must be at most {len(labels) - 10} of the {len(labels)} images, which "
+            f"leaves one of each digit for training; found {test_size}"
+        )
     train_pixels, test_pixels, train_labels, test_labels = train_test_split(
         pixels, labels, test_size=test_size, stratify=labels, random_state=0
     )
     mean, standard_deviation = train_pixels.mean(), train_pixels.std()
 
     def images(flat: Any) -> Tensor:
-        standardised: Tensor = (torch.as_tensor(flat) - mean) / standard_deviation
+        standardised: Tensor = (torch.from_numpy(flat) - mean) / standard_deviation
         return standardised.to(torch.float32).reshape(-1, 1, 8, 8)
 
     return Dataset(
-        name="digits",
+        name=with_changes("digits", test_size=(test_size, 450)),
         num_classes=10,
         train_inputs=images(train_pixels),
-        train_labels=torch.as_tensor(train_labels, dtype=torch.int64),
+        train_labels=torch.from_numpy(train_labels).long(),
         test_inputs=images(test_pixels),
-        test_labels=torch.as_tensor(test_labels, dtype=torch.int64),
+        test_labels=torch.from_numpy(test_labels).long(),
         hierarchy=digit_shapes(),
     )

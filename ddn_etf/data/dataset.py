@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from ddn.errors import DtypeError, ShapeError
+from ddn_etf.data._naming import fingerprint
 from ddn_etf.errors import LabelError
 from ddn_etf.hierarchy.errors import HierarchyError
 from ddn_etf.hierarchy.tree import Hierarchy
+from ddn_etf.validation import check_count, check_floating, class_labels
 
-__all__ = ["Dataset", "LabelledInputs", "LazyInputs"]
+__all__ = ["Dataset", "LabelledInputs", "LazyInputs", "check_dataset"]
 
 
 class LazyInputs(Protocol):
@@ -73,15 +75,18 @@ class Dataset:
     r"""A classification set split into train and test.
 
     Attributes:
-        name: what the reports call it.
+        name: what the reports call it. A run is that of a set of this name: give another set
+            another name.
         num_classes: K; labels are 0, ..., K-1.
         train_inputs: (N, \*input_shape), floating point; a tensor, or :class:`LazyInputs`.
-        train_labels: (N,), int64.
+        train_labels: (N,), int64; other integers are converted.
         test_inputs: (M, \*input_shape).
-        test_labels: (M,), int64.
+        test_labels: (M,), int64, likewise.
         hierarchy: how the classes are related, its leaf k being class k; None if nothing is known.
 
     Raises:
+        TypeError: the name is no text, K not an integer, or the hierarchy none.
+        DtypeError: inputs are not floating point, or labels are not integers.
         ShapeError: inputs and labels of a split differ in length, or the splits in input shape.
         LabelError: a split is empty, or a label lies outside 0, ..., K-1.
         HierarchyError: the hierarchy has more or fewer leaves than there are classes.
@@ -96,6 +101,29 @@ class Dataset:
     hierarchy: Hierarchy | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a text, found {self.name!r}")
+        check_count("num_classes", self.num_classes, 1)
+        if not isinstance(self.hierarchy, Hierarchy | None):
+            raise TypeError(
+                f"{self.name}: hierarchy must be a Hierarchy or None, found "
+                f"{type(self.hierarchy).__name__}; make one with Hierarchy.from_mapping, say"
+            )
+        for name in ("train_labels", "test_labels"):
+            labels = class_labels(f"{self.name}: {name}", getattr(self, name))
+            if labels.ndim != 1:
+                raise ShapeError(
+                    f"{self.name}: {name} must have shape (N,), one class index per input, found "
+                    f"{tuple(labels.shape)}"
+                )
+            object.__setattr__(self, name, labels)
+        for name in ("train_inputs", "test_inputs"):
+            inputs = getattr(self, name)
+            # What can select is no array in memory.
+            if isinstance(inputs, Tensor) or not hasattr(inputs, "select"):
+                check_floating(f"{self.name}: {name}", inputs)
+            if len(inputs.shape) == 0:
+                raise ShapeError(f"{self.name}: {name} must have shape (N, ...), found ()")
         splits = {
             "train": (self.train_inputs, self.train_labels),
             "test": (self.test_inputs, self.test_labels),
@@ -152,19 +180,33 @@ class Dataset:
         counts: list[int] = torch.bincount(self.train_labels, minlength=self.num_classes).tolist()
         return counts
 
-    def select_train(self, indices: Tensor) -> Dataset:
-        """The same set with these train samples alone, in this order.
+    def select_train(self, indices: Tensor, *, name: str | None = None) -> Dataset:
+        """These train samples alone, in this order; the test split as it is.
 
         Args:
             indices: integers in 0, ..., N-1, (n,).
+            name: of the new set. If not given, a fingerprint of the indices tells it from others:
+                ``"digits, 60 of 1347 train samples (e7466545)"``.
 
         Raises:
             DtypeError: not integers.
+            ShapeError: not a vector.
             IndexError: an index is out of range.
             LabelError: no index.
         """
-        if indices.dtype == torch.bool or indices.is_floating_point():
-            raise DtypeError(f"indices must be integers, found {indices.dtype}")
+        if not isinstance(indices, Tensor):
+            raise DtypeError(
+                f"indices must be a tensor of integers, found {type(indices).__name__}; convert "
+                "with torch.as_tensor()"
+            )
+        if indices.dtype == torch.bool or indices.is_floating_point() or indices.is_complex():
+            raise DtypeError(
+                f"indices must be integers, found {indices.dtype}; of a mask, torch.nonzero(mask)"
+                ".flatten() are the indices"
+            )
+        if indices.ndim != 1:
+            raise ShapeError(f"indices must have shape (n,), found {tuple(indices.shape)}")
+        indices = indices.long()
         if len(indices):
             low, high = int(indices.min()), int(indices.max())
             if low < 0 or high >= len(self.train_labels):
@@ -177,16 +219,38 @@ class Dataset:
             if isinstance(self.train_inputs, Tensor)
             else self.train_inputs.select(indices.tolist())
         )
-        return replace(self, train_inputs=chosen, train_labels=self.train_labels[indices])
+        if name is None:
+            some = f"{len(indices)} of {len(self.train_labels)}"
+            name = f"{self.name}, {some} train samples ({fingerprint(indices)})"
+        return replace(
+            self, name=name, train_inputs=chosen, train_labels=self.train_labels[indices]
+        )
 
-    def relabel_train(self, labels: Tensor) -> Dataset:
-        """The same set with other train labels.
+    def relabel_train(self, labels: Tensor, *, name: str | None = None) -> Dataset:
+        """The same samples with other train labels.
 
         Args:
-            labels: (N,), int64.
+            labels: (N,), integers in 0, ..., K-1.
+            name: of the new set. If not given, a fingerprint of the labels tells it from others:
+                ``"digits, relabelled (4be17a70)"``.
 
         Raises:
+            DtypeError: not integers.
             ShapeError: not one label per train sample.
             LabelError: a label is out of range.
         """
-        return replace(self, train_labels=labels)
+        labels = class_labels("labels", labels)
+        if name is None:
+            name = f"{self.name}, relabelled ({fingerprint(labels)})"
+        return replace(self, name=name, train_labels=labels)
+
+
+def check_dataset(value: object) -> None:
+    """Check that a data set is one, and not the function that makes it.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, Dataset):
+        call = "; call it: digits(), say" if callable(value) else ""
+        raise TypeError(f"dataset must be a Dataset, found {value!r}{call}")

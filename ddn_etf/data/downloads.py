@@ -80,6 +80,7 @@ def download(name: str, root: Path) -> None:
                 "another torch. Install the release that belongs to yours, from the same index "
                 "(a torch without CUDA needs the torchvision without CUDA)"
             ) from error
+    root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     try:
         DOWNLOADS[name](datasets, str(root))

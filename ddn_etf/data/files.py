@@ -33,6 +33,7 @@ def find_file(title: str, name: str, root: Path, folders: Sequence[str], remedy:
     Raises:
         DataFileError: no such folder, or no such file in it; names the places looked at.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DataFileError(f"{title}: there is no folder {root}; {remedy}")
     places = [root / folder for folder in folders] + [root]

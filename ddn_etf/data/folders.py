@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ddn_etf._extras import optional_import
+from ddn_etf.data._naming import with_changes
 from ddn_etf.data.dataset import Dataset
 from ddn_etf.data.files import DataFileError
 from ddn_etf.data.images import ChannelStatistics
-from ddn_etf.validation import check_count
+from ddn_etf.validation import check_count, check_real
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFiles", "ResizeAndCrop", "image_folder"]
 
@@ -41,6 +42,7 @@ class ResizeAndCrop:
 
     def __post_init__(self) -> None:
         check_count("size", self.size, 1)
+        check_real("kept", self.kept)
         if not 0 < self.kept <= 1:
             raise ValueError(f"kept must lie in (0, 1], found {self.kept}")
 
@@ -90,23 +92,50 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: Any) -> Tensor:
-        """(3, size, size) for an integer, (n, 3, size, size) for a sequence of integers.
+        """(3, size, size) for an integer, (n, 3, size, size) for a sequence of integers or a mask.
 
         Raises:
+            TypeError: an index of another kind.
+            IndexError: an index is out of range, or a mask of another length.
             DataFileError: a file cannot be decoded, or the view has another size.
         """
+        chosen = self._positions(index)
+        if isinstance(chosen, int):
+            return self.statistics.standardize(self._pixels(self.paths[chosen])[None])[0]
+        pixels = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
+        for row, position in enumerate(chosen):
+            pixels[row] = self._pixels(self.paths[position])
+        return self.statistics.standardize(pixels)
+
+    def _positions(self, index: Any) -> int | list[int]:
+        """An index as a tensor takes it, as positions from 0."""
         if isinstance(index, slice):
-            index = range(*index.indices(len(self)))
-        elif isinstance(index, Tensor):
-            index = index.tolist()
-        if isinstance(index, Sequence):
-            pixels = np.stack([self._pixels(self.paths[i]) for i in index])
-            return self.statistics.standardize(pixels)
-        return self.statistics.standardize(self._pixels(self.paths[index])[None])[0]
+            return list(range(*index.indices(len(self))))
+        array = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
+        if array.dtype == bool and array.shape == (len(self),):
+            return [int(position) for position in np.flatnonzero(array)]
+        if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size):
+            raise TypeError(
+                f"an image is chosen by an integer, a sequence of integers, a slice or a mask of "
+                f"{len(self)} bools; found {index!r}"
+            )
+        outside = (array < -len(self)) | (array >= len(self))
+        if outside.any():
+            raise IndexError(
+                f"index {array[outside].flat[0]} is out of range of {len(self)} images"
+            )
+        positions = array.astype(np.int64) % len(self)
+        return int(positions) if array.ndim == 0 else [int(position) for position in positions]
 
     def select(self, indices: Sequence[int]) -> ImageFiles:
-        """These images alone, still unread."""
-        paths = [self.paths[i] for i in indices]
+        """These images alone, still unread; indices as for reading them.
+
+        Raises:
+            TypeError: an index of another kind.
+            IndexError: an index is out of range.
+        """
+        chosen = self._positions(indices)
+        paths = [self.paths[i] for i in ([chosen] if isinstance(chosen, int) else chosen)]
         return ImageFiles(paths, self.size, self.view, self.statistics)
 
     def _pixels(self, path: Path) -> Any:
@@ -142,7 +171,8 @@ def image_folder(
         sample: how many train images to take them from otherwise, evenly spaced.
 
     Returns:
-        Lazy inputs (N, 3, size, size), float32.
+        Lazy inputs (N, 3, size, size), float32. The name of the set is that of the folder; with
+        ``"size 64"``, say, for other sizes than 224.
 
     Raises:
         DataFileError: a folder is missing or holds no image, a test class is not a train class, or
@@ -151,7 +181,9 @@ def image_folder(
     Source: for ImageNet, O. Russakovsky et al., *ImageNet Large Scale Visual Recognition
     Challenge*, 2015; its validation images must be sorted into folders of classes.
     """
+    root = Path(root)
     check_count("sample", sample, 1)
+    check_count("size", size, 1)
     train_folder = root / "train"
     test_folder = root / "val" if (root / "val").is_dir() else root / "test"
     for folder in (train_folder, test_folder):
@@ -171,12 +203,12 @@ def image_folder(
             np.stack([unscaled._pixels(train_paths[i]) for i in chosen])
         )
     return Dataset(
-        root.name,
+        with_changes(root.resolve().name, size=(size, 224)),
         len(classes),
         ImageFiles(train_paths, size, train_view or middle, statistics),
-        torch.tensor(train_labels),
+        torch.tensor(train_labels, device="cpu"),
         ImageFiles(test_paths, size, middle, statistics),
-        torch.tensor(test_labels),
+        torch.tensor(test_labels, device="cpu"),
     )
 
 

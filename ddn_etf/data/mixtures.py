@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from ddn_etf.data._draws import seeded_generator
+from ddn_etf.data._naming import with_changes
 from ddn_etf.data.dataset import Dataset
 from ddn_etf.frames import simplex_etf
-from ddn_etf.validation import check_count, check_num_classes
+from ddn_etf.validation import check_count, check_num_classes, check_real
 
 __all__ = ["gaussian_mixture"]
 
@@ -36,13 +38,14 @@ def gaussian_mixture(
         separation: distance of two centres, in standard deviations of a class; >= 0.
         train_per_class: train samples of each class, >= 1.
         test_per_class: test samples of each class, >= 1.
-        seed: of the centres and of the noise.
+        seed: of the centres and of the noise, >= 0.
 
     Returns:
-        Inputs (N, dim), float32, not standardised, sorted by class.
+        Inputs (N, dim), float32, not standardised, sorted by class. The name of the set lists the
+        arguments that are not the defaults: ``"gaussian-mixture, dim 8, seed 1"``.
 
     Raises:
-        TypeError: a count is not an integer.
+        TypeError: a count is not an integer, or the separation not a number.
         FrameSizeError: K < 2.
         ValueError: a number is out of its range.
     """
@@ -53,9 +56,10 @@ def gaussian_mixture(
         ("test_per_class", test_per_class),
     ):
         check_count(name, count, 1)
+    check_real("separation", separation)
     if not 0 <= separation < math.inf:
         raise ValueError(f"separation must be a number of at least 0, found {separation}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     if dim >= num_classes - 1:
         # Rows of the frame are √(2K/(K-1)) apart.
         frame = simplex_etf(
@@ -63,14 +67,24 @@ def gaussian_mixture(
         )
         centers = separation / math.sqrt(2 * num_classes / (num_classes - 1)) * frame
     else:
-        noise = torch.randn(num_classes, dim, generator=generator, dtype=torch.float64)
+        noise = _gaussian(num_classes, dim, generator)
         centers = separation / math.sqrt(2 * dim) * noise
 
     def sample(per_class: int) -> tuple[Tensor, Tensor]:
-        labels = torch.arange(num_classes).repeat_interleave(per_class)
-        noise = torch.randn(len(labels), dim, generator=generator, dtype=torch.float64)
-        return (centers[labels] + noise).float(), labels
+        labels = torch.arange(num_classes, device="cpu").repeat_interleave(per_class)
+        return (centers[labels] + _gaussian(len(labels), dim, generator)).float(), labels
 
-    return Dataset(
-        "gaussian-mixture", num_classes, *sample(train_per_class), *sample(test_per_class)
+    name = with_changes(
+        "gaussian-mixture",
+        classes=(num_classes, 10),
+        dim=(dim, 32),
+        separation=(separation, 4.0),
+        train_per_class=(train_per_class, 100),
+        test_per_class=(test_per_class, 100),
+        seed=(seed, 0),
     )
+    return Dataset(name, num_classes, *sample(train_per_class), *sample(test_per_class))
+
+
+def _gaussian(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64, device="cpu")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddn_etf._names import find_named
 from ddn_etf.data.binary import stl10
 from ddn_etf.data.bundled import digits
 from ddn_etf.data.cifar import cifar10, cifar100
@@ -98,9 +99,7 @@ def find_dataset(name: str) -> DatasetSource:
     """Look up one data set.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: the name is not known; the message lists those that are.
     """
-    try:
-        return DATASETS[name]
-    except KeyError:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}") from None
+    return find_named("data set", name, DATASETS)

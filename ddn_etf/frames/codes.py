@@ -30,7 +30,7 @@ from torch import Tensor
 from ddn.errors import SolveError
 from ddn_etf.errors import FrameSizeError
 from ddn_etf.frames._rounding import round_once
-from ddn_etf.frames.rotation import as_frame
+from ddn_etf.frames.rotation import as_frame, check_generator
 from ddn_etf.frames.simplex import simplex_etf
 from ddn_etf.validation import check_count, check_num_classes
 
@@ -65,7 +65,8 @@ def softmax_code(
         device: of the result.
 
     Raises:
-        TypeError: a size is not an integer, or ``dtype`` not a floating-point type.
+        TypeError: a size is not an integer, ``dtype`` not a floating-point type, or no generator.
+        ValueError: a number below 1.
         FrameSizeError: K < 2, or more than two classes in one dimension.
         SolveError: no start led to distinct vectors.
 
@@ -73,6 +74,7 @@ def softmax_code(
     """
     check_num_classes(num_classes)
     check_count("dim", dim, 1)
+    check_count("starts", starts, 1)
     if dim == 1 and num_classes > 2:
         raise FrameSizeError(
             f"dim is 1 for {num_classes} classes: only two unit vectors fit on a line; use dim >= 2"
@@ -80,8 +82,9 @@ def softmax_code(
     if num_classes <= dim + 1:
         return simplex_etf(num_classes, dim, generator=generator, dtype=dtype, device=device)
     if dim == 2:
-        turn = 0.0 if generator is None else float(torch.rand((), generator=generator)) * math.tau
-        angle = turn + math.tau * torch.arange(num_classes, dtype=torch.float64) / num_classes
+        turn = 0.0 if generator is None else math.tau * _uniform(generator)
+        steps = torch.arange(num_classes, dtype=torch.float64, device="cpu")
+        angle = turn + math.tau * steps / num_classes
         return round_once(torch.stack([angle.cos(), angle.sin()], dim=1), dtype, device)
     code = maximize_one_vs_rest_distance(num_classes, dim, generator=generator, starts=starts)
     return round_once(code, dtype, device)
@@ -112,7 +115,12 @@ def one_vs_rest_distances(frame: Tensor) -> Tensor:
         scale * _smallest_norm(np.delete(vectors / scale, k, 0) - w / scale)
         for k, w in enumerate(vectors)
     ]
-    return torch.tensor(distances, dtype=torch.float64)
+    return torch.tensor(distances, dtype=torch.float64, device="cpu")
+
+
+def _uniform(generator: torch.Generator) -> float:
+    check_generator(generator)
+    return float(torch.rand((), generator=generator, device=generator.device))
 
 
 def _smallest_norm(points: np.ndarray) -> float:
@@ -148,7 +156,9 @@ def maximize_one_vs_rest_distance(
     check_num_classes(num_classes)
     check_count("dim", dim, 1)
     check_count("starts", starts, 1)
-    generator = generator or torch.Generator().manual_seed(0)
+    if generator is None:
+        generator = torch.Generator(device="cpu").manual_seed(0)
+    check_generator(generator)
     best, widest = None, 0.0
     for _ in range(starts):
         start = torch.randn(
@@ -170,11 +180,11 @@ def _ascend(start: Tensor) -> Tensor:
     """Follow the maximum of the smooth problem as β grows."""
     shape = (2, *start.shape)
     point = torch.stack([start, start]).flatten().numpy()
-    other = ~torch.eye(len(start), dtype=torch.bool)
+    other = ~torch.eye(len(start), dtype=torch.bool, device="cpu")
     for beta in _SHARPNESS:
 
         def loss(flat: np.ndarray, beta: float = beta) -> tuple[float, np.ndarray]:
-            free = torch.tensor(flat, requires_grad=True)
+            free = torch.tensor(flat, requires_grad=True, device="cpu")
             W, H = torch.nn.functional.normalize(free.reshape(shape), dim=2)
             logits = H @ W.mT
             value = (beta * (logits - logits.diagonal()[:, None]))[other].logsumexp(0) / beta
@@ -184,6 +194,6 @@ def _ascend(start: Tensor) -> Tensor:
         options = {"maxiter": 500, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-10}
         point = scipy.optimize.minimize(loss, point, jac=True, method="L-BFGS-B", options=options).x
         # The same directions, with unit length again.
-        unit = torch.nn.functional.normalize(torch.tensor(point).reshape(shape), dim=2)
+        unit = torch.nn.functional.normalize(torch.from_numpy(point).reshape(shape), dim=2)
         point = unit.flatten().numpy()
-    return torch.tensor(point).reshape(shape)[0]
+    return torch.from_numpy(point).reshape(shape)[0]

@@ -14,12 +14,19 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.errors import FeatureError, FrameSizeError
 from ddn_etf.frames._rounding import round_once
 from ddn_etf.validation import check_count, check_floating
 
-__all__ = ["FrameFactors", "as_frame", "factorize_frame", "random_orthonormal", "rotated_copy"]
+__all__ = [
+    "FrameFactors",
+    "as_frame",
+    "check_generator",
+    "factorize_frame",
+    "random_orthonormal",
+    "rotated_copy",
+]
 
 
 class FrameFactors(NamedTuple):
@@ -38,7 +45,7 @@ def as_frame(frame: Tensor) -> Tensor:
     """A frame (K, d) in float64 on the host, checked.
 
     Raises:
-        DtypeError: not a floating-point tensor.
+        DtypeError: not a floating-point tensor, or one on the meta device, which has no values.
         ShapeError: not a matrix, or an empty one.
         FeatureError: NaN or infinity; names the first such row.
         FrameSizeError: every vector is zero.
@@ -47,6 +54,11 @@ def as_frame(frame: Tensor) -> Tensor:
     if frame.ndim != 2 or frame.numel() == 0:
         raise ShapeError(
             f"frame must have shape (K, d), one vector per row, found {tuple(frame.shape)}"
+        )
+    if frame.is_meta:
+        raise DtypeError(
+            "frame lies on the meta device, where tensors have no values, and its values are needed; "
+            'build it with device="cpu"'
         )
     exact = frame.detach().to("cpu", torch.float64, copy=True)
     finite = torch.isfinite(exact).all(dim=1)
@@ -58,15 +70,29 @@ def as_frame(frame: Tensor) -> Tensor:
     return exact
 
 
+def check_generator(generator: object) -> None:
+    """Check that a source of random numbers is one, and not a seed.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, found {generator!r}; with a seed: "
+            "torch.Generator().manual_seed(seed)"
+        )
+
+
 def random_orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     """Orthonormal columns, uniform on the Stiefel manifold; (rows, columns), float64, on the host.
 
     QR of a Gaussian matrix with the diagonal of R made positive (Mezzadri 2007).
 
     Raises:
-        TypeError: a size is not an integer.
+        TypeError: a size is not an integer, or the generator is none.
         ValueError: a size is below 1, or there are more columns than rows.
     """
+    check_generator(generator)
     check_count("columns", columns, 1)
     check_count("rows", rows, columns)
     gaussian = torch.randn(
@@ -117,7 +143,7 @@ def rotated_copy(
 
 
 def factorize_frame(frame: Tensor) -> FrameFactors:
-    """F and V with frame = F Vᵀ and VᵀV = I, F (K, r) without redundant columns.
+    """F and V with frame = F Vᵀ and VᵀV = I, F (K, r) without redundant columns; on the host.
 
     A frame whose columns are linearly independent is its own factor, with V = I. Otherwise F is
     lower triangular in the first r independent rows, with a positive diagonal, as in a Cholesky
@@ -130,7 +156,7 @@ def factorize_frame(frame: Tensor) -> FrameFactors:
         frame: (K, d).
 
     Returns:
-        Both factors in float64.
+        Both factors in float64, on the host whatever the default device is.
 
     Raises:
         DtypeError, ShapeError, FeatureError: see :func:`as_frame`.
@@ -141,7 +167,7 @@ def factorize_frame(frame: Tensor) -> FrameFactors:
     values = torch.linalg.svdvals(exact)
     rank = int((values > smallest * values[0]).sum())
     if rank == d:
-        return FrameFactors(exact, torch.eye(d, dtype=torch.float64))
+        return FrameFactors(exact, torch.eye(d, dtype=torch.float64, device="cpu"))
     order = list(range(K))
     orthonormal, triangular = torch.linalg.qr(exact.mT)
     pivots = triangular.diagonal()[:rank].abs()

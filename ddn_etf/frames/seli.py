@@ -23,10 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn_etf.errors import LabelError
 from ddn_etf.frames._rounding import round_once
 from ddn_etf.frames.simplex import centering_matrix
-from ddn_etf.validation import check_num_classes
+from ddn_etf.validation import check_counts, check_num_classes
 
 __all__ = ["SELIGeometry", "seli_geometry"]
 
@@ -74,24 +73,12 @@ def seli_geometry(
     Raises:
         FrameSizeError: K < 2.
         LabelError: a class without samples, or a count that is not a whole number; names the class.
-        TypeError: ``dtype`` is not a floating-point type.
+        TypeError: ``dtype`` is not a floating-point type, or the counts are no numbers.
     """
-    counts = torch.as_tensor(class_counts).detach().to("cpu", torch.float64)
-    if counts.ndim != 1:
-        raise LabelError(
-            f"class_counts must be one number per class, found shape {tuple(counts.shape)}; for "
-            "labels, pass torch.bincount(labels, minlength=num_classes)"
-        )
-    check_num_classes(len(counts))
-    valid = (counts >= 1) & (counts == counts.round()) & counts.isfinite()
-    if not valid.all():
-        k = int(valid.int().argmin())
-        what = f", class {k} has no samples" if counts[k] == 0 else ""
-        raise LabelError(
-            f"class_counts[{k}] is {counts[k].item():g}{what}: every class needs a whole number of "
-            "samples, at least 1"
-        )
-    K = len(counts)
+    whole = check_counts("class_counts", class_counts, 1)
+    K = len(whole)
+    check_num_classes(K)
+    counts = torch.tensor(whole, dtype=torch.float64, device="cpu")
     Z = centering_matrix(K, dtype=torch.float64, device="cpu")  # column c is ẑ_c
     V, values, _ = torch.linalg.svd(Z * counts.sqrt())
     V, values = V[:, : K - 1], values[: K - 1]

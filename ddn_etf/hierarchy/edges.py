@@ -87,7 +87,8 @@ def edges_of_parents(parents: Mapping[str, str | None]) -> Edges:
         if not isinstance(child, str) or not (parent is None or isinstance(parent, str)):
             raise TypeError(f"names must be strings, found {child!r}: {parent!r}")
     # The keys first: leaves are always keys, and their order is the order of the classes.
-    names = list(dict.fromkeys((*parents, *filter(None, parents.values()))))
+    above = (parent for parent in parents.values() if parent is not None)
+    names = list(dict.fromkeys((*parents, *above)))
     index = {name: position for position, name in enumerate(names)}
     return Edges(
         tuple(names),
@@ -105,8 +106,14 @@ def edges_of_paths(paths: Iterable[Sequence[str]]) -> Edges:
     """
     leaves: dict[str, int] = {}
     parents: dict[str, str | None] = {}
+    if isinstance(paths, str) or not isinstance(paths, Iterable):
+        raise TypeError(f"paths must be a sequence of paths, one per class, found {paths!r}")
     for number, path in enumerate(paths):
-        if isinstance(path, str) or not all(isinstance(name, str) for name in path):
+        if (
+            isinstance(path, str)
+            or not isinstance(path, Sequence)
+            or not all(isinstance(name, str) for name in path)
+        ):
             raise TypeError(
                 f"path {number} must be a sequence of names from the root to a class, found "
                 f"{path!r}; split a text with .split('/'), say"

@@ -37,7 +37,7 @@ from ddn_etf.errors import FrameSizeError
 from ddn_etf.frames import rotated_copy
 from ddn_etf.hierarchy.errors import HierarchyError
 from ddn_etf.hierarchy.ultrametric import as_distances
-from ddn_etf.validation import check_count
+from ddn_etf.validation import check_count, check_real
 
 __all__ = ["Distances", "class_cosines", "hierarchy_aware_frame", "smallest_shift"]
 
@@ -113,7 +113,7 @@ def hierarchy_aware_frame(
         HierarchyError: not such a matrix, or E is not positive definite: distances of no tree, or
             classes that are too close to be told apart in float64.
         FrameSizeError: d is too small.
-        TypeError: ``dim`` is not an integer.
+        TypeError: ``dim`` is not an integer, γ not a number, or distances that are none.
         ValueError: γ is not a positive number.
     """
     check_count("dim", dim, 1)
@@ -128,6 +128,7 @@ def hierarchy_aware_frame(
 
 
 def _decay(D: Tensor, gamma: float) -> Tensor:
+    check_real("gamma", gamma)
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be a positive number, found {gamma}")
     E = torch.exp(-gamma * (D / D.max()))
@@ -152,7 +153,7 @@ def _shift(E: Tensor) -> float:
             "much smaller than others that float64 cannot tell them apart"
         )
     # 1ᵀE⁻¹1 = ‖L⁻¹1‖².
-    ones = torch.ones(len(E), 1, dtype=E.dtype)
+    ones = torch.ones(len(E), 1, dtype=E.dtype, device="cpu")
     q = float(torch.linalg.solve_triangular(factor, ones, upper=False).square().sum())
     return -1.0 if q <= 2 else -1 / (q - 1)
 

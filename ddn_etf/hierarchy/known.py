@@ -74,9 +74,13 @@ def balanced_hierarchy(branching: Sequence[int]) -> Hierarchy:
 
     Raises:
         HierarchyError: no level.
-        TypeError: a number of children that is not an integer.
+        TypeError: no sequence, or a number of children that is not an integer.
         ValueError: a number of children below 2.
     """
+    if not isinstance(branching, Sequence):
+        raise TypeError(
+            f"branching must be a sequence such as (4, 4), one number per level, found {branching!r}"
+        )
     if not branching:
         raise HierarchyError("branching is empty: give the number of children at each level")
     for level, count in enumerate(branching):

@@ -21,12 +21,19 @@ _TOKEN = re.compile(
 )
 
 
+# Unlike float(): no underscores between digits, no "infinity", no digits of other scripts.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
 def edges_of_newick(text: str) -> Edges:
     """Parse one tree, for example ``((cat:1,dog:1)pet:2,car:3);``.
 
     Labels may be in single quotes, with a quote doubled inside them; comments in square brackets
     are skipped; underscores stay as they are; inner nodes need no label. A length at the root is
     ignored.
+
+    Lengths are decimal numbers such as ``1``, ``.5`` or ``2.5e-3``. A length of 0 is one: it puts a
+    node at the place of its parent.
 
     Raises:
         TypeError: not a text.
@@ -89,10 +96,8 @@ class _Parser:
             self.leave(value, position)
 
     def read_length(self, kind: str, value: str, position: int) -> None:
-        try:
-            length = float(value) if kind == "bare" else math.nan
-        except ValueError:
-            length = math.nan
+        is_number = kind == "bare" and _NUMBER.fullmatch(value)
+        length = float(value) if is_number else math.nan
         if not 0 <= length < math.inf:
             self.fail(f"an edge length must be a number of at least 0, found {value!r}", position)
         self.lengths[self.node] = length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ class Hierarchy:
     Args:
         names: of the nodes, every parent before its children; "" for inner nodes without a name.
         parents: index of each node's parent, -1 for the root, which is the first node.
-        heights: of the nodes.
+        heights: of the nodes; 0 of the leaves, positive and finite of all others.
         leaves: the nodes that are the classes 0, ..., K-1.
 
     Raises:
@@ -69,6 +70,13 @@ class Hierarchy:
                 )
             if node not in inner and height != 0:
                 raise HierarchyError(f"leaf {self.names[node]!r} has height {height}; it must be 0")
+            if node in inner and not 0 < height < math.inf:
+                raise HierarchyError(
+                    f"the node {self.names[node]!r} above {self._first_leaf(node)!r} has height "
+                    f"{height}: the height of a group must be a positive number, for classes at "
+                    "distance 0 cannot be told apart; give the edges below it positive lengths, or "
+                    "leave the lengths out (edge_lengths=False)"
+                )
         if sorted(self.leaves) != [node for node in range(count) if node not in inner]:
             raise HierarchyError("leaves must hold every node without children once")
         seen: set[str] = set()
@@ -80,6 +88,11 @@ class Hierarchy:
                     else "a leaf has no name; classes need names"
                 )
             seen.add(name)
+
+    def _first_leaf(self, node: int) -> str:
+        while node in self.parents:
+            node = self.parents.index(node)
+        return self.names[node]
 
     @classmethod
     def from_mapping(
@@ -153,7 +166,9 @@ class Hierarchy:
         With edge lengths the height of a node is the length of the longest way down to a leaf. If
         all leaves are equally far from the root, as in a dated phylogeny, D is half of the length
         of the path between two leaves; otherwise paths do not give an ultrametric, and D says how
-        far one must go up in the deeper branch.
+        far one must go up in the deeper branch. Edges of length 0 are allowed, as dated phylogenies
+        have them above a node with many children, but not all below one node: its classes would be
+        at distance 0.
 
         Args:
             text: one tree. Classes are numbered in reading order.
@@ -163,7 +178,7 @@ class Hierarchy:
         Raises:
             TypeError: not a text.
             HierarchyError: not in this format, lengths that are negative or at some edges only,
-                fewer than two leaves, two with one name, or a node with one child.
+                classes at distance 0, fewer than two leaves, two with one name, or a node with one child.
         """
         edges = edges_of_newick(text)
         if not edge_lengths:
@@ -177,6 +192,7 @@ class Hierarchy:
         names: Sequence[str] | None = None,
         *,
         linkage: str | None = None,
+        tolerance: float | None = None,
     ) -> Hierarchy:
         """From a matrix of distances: the tree in which they are the heights of common ancestors.
 
@@ -187,13 +203,17 @@ class Hierarchy:
                 default it is an error. A method of :func:`scipy.cluster.hierarchy.linkage`
                 (``"average"``, ``"complete"``, ``"single"``) takes the tree of that method instead,
                 whose distances are then other ones.
+            tolerance: how far rounding may have taken D from an ultrametric, relative to the largest
+                distance: 1e-5, say, for numbers printed with six digits. The distances of the tree
+                are within that of D (without a linkage). If not given, 1e-9, or what the
+                dtype of D needs: 1.9e-6 for float32.
 
         Raises:
+            TypeError: distances that are no numbers, or a tolerance that is none.
+            ValueError: a tolerance outside [0, 1).
             HierarchyError: not such a matrix, not an ultrametric, or not one name per class.
         """
-        if names is None:
-            names = [str(number) for number in range(len(distances))]
-        return cls._from_edges(edges_of_distances(distances, names, linkage), False)
+        return cls._from_edges(edges_of_distances(distances, names, linkage, tolerance), False)
 
     @classmethod
     def _from_edges(cls, edges: Edges, collapse_chains: bool) -> Hierarchy:
@@ -216,13 +236,13 @@ class Hierarchy:
 
     @property
     def distances(self) -> Tensor:
-        """D, (K, K) float64: the height of the lowest common ancestor, made anew in each call."""
+        """Heights of lowest common ancestors, D (K, K), float64 on the host; made anew in each call."""
         ranges, order = self._leaf_ranges()
-        D = torch.zeros(self.num_classes, self.num_classes, dtype=torch.float64)
+        D = torch.zeros(self.num_classes, self.num_classes, dtype=torch.float64, device="cpu")
         # From the root down: a block is overwritten by what is known better below.
         for (start, stop), height in zip(ranges, self.heights, strict=True):
             D[start:stop, start:stop] = height
-        position = torch.tensor(order)
+        position = torch.tensor(order, device="cpu")
         return D[position][:, position].contiguous()
 
     def _leaf_ranges(self) -> tuple[list[tuple[int, int]], list[int]]:
@@ -260,8 +280,11 @@ class Hierarchy:
             names: the classes, in their new order.
 
         Raises:
+            TypeError: no sequence of names.
             HierarchyError: a name that is no leaf, one twice, or fewer than two.
         """
+        if not isinstance(names, Sequence):
+            raise TypeError(f"names must be a sequence of names of classes, found {names!r}")
         index = dict(zip(self.leaf_names, self.leaves, strict=True))
         unknown = [name for name in names if name not in index]
         if unknown:

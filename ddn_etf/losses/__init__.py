@@ -13,6 +13,7 @@ from ddn_etf.losses.dot_regression import DotRegression
 from ddn_etf.losses.focal import Focal
 from ddn_etf.losses.hierarchy_aware import HierarchyAware
 from ddn_etf.losses.label_smoothing import LabelSmoothing
+from ddn_etf.losses.learned import LearnedClassifierWarning
 from ddn_etf.losses.registry import LOSSES, find_loss
 from ddn_etf.losses.squared_error import MeanSquaredError
 from ddn_etf.losses.weighted_sum import WeightedSum
@@ -26,6 +27,7 @@ __all__ = [
     "Focal",
     "HierarchyAware",
     "LabelSmoothing",
+    "LearnedClassifierWarning",
     "Loss",
     "MeanSquaredError",
     "WeightedSum",

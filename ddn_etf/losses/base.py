@@ -12,9 +12,9 @@ from torch import Tensor
 from ddn.errors import ShapeError
 from ddn_etf.errors import FeatureError, LabelError
 from ddn_etf.heads.base import HeadOutput
-from ddn_etf.validation import check_floating, check_labels
+from ddn_etf.validation import check_floating, check_instance, check_labels
 
-__all__ = ["CheckedLoss", "Loss", "check_output"]
+__all__ = ["CheckedLoss", "Loss", "check_constant", "check_loss", "check_output"]
 
 
 class Loss(Protocol):
@@ -50,6 +50,7 @@ class CheckedLoss(ABC):
             of PyTorch at best.
 
     Raises:
+        TypeError: when called, the output is none of a head.
         FeatureError: when called, logits that hold NaN or infinity, or an empty batch.
         LabelError: when called, a label out of range.
         ShapeError, DtypeError: when called, logits or labels of the wrong shape or dtype.
@@ -92,15 +93,35 @@ def check_output(output: HeadOutput, labels: Tensor, *, values: bool) -> Tensor:
         FeatureError: the batch is empty or, with ``values``, logits hold NaN or infinity; names
             the first such row.
         LabelError: with ``values``, a label out of range; names the first such row.
-        ShapeError: not (N, K), or not one label per row.
+        TypeError: the output is none of a head.
+        ShapeError: not (N, K), not one label per row, or h, W and b that do not go with the logits.
         DtypeError: logits not floating point or labels not integers, or on different devices.
     """
+    if not isinstance(output, HeadOutput):
+        raise TypeError(
+            "a loss takes the output of a head, head.outputs(features, labels), and labels; found "
+            f"{type(output).__name__} in place of the output"
+        )
     logits = output.logits
     check_floating("logits", logits)
     if logits.ndim != 2:
         raise ShapeError(
             f"logits must have shape (N, K), one row per sample, found {tuple(logits.shape)}"
         )
+    N, K = logits.shape
+    check_floating("h", output.h)
+    d = output.h.shape[-1] if output.h.ndim else 1
+    for name, part, shape in (
+        ("h", output.h, (N, d)),
+        ("weight", output.weight, (K, d)),
+        ("bias", output.bias, (K,)),
+    ):
+        check_floating(name, part)
+        if part.shape != shape:
+            raise ShapeError(
+                f"{name} has shape {tuple(part.shape)}, and logits {(N, K)} with features of length "
+                f"{d} need {shape}"
+            )
     labels = check_labels(labels, logits)
     if not values:
         return labels
@@ -123,6 +144,37 @@ def check_output(output: HeadOutput, labels: Tensor, *, values: bool) -> Tensor:
             "features the head was given (a learning rate that is too large is the usual cause)"
         )
     return labels
+
+
+def check_loss(name: str, loss: object) -> None:
+    """Check that a loss is one that can be called, and not a class of losses.
+
+    Raises:
+        TypeError: it is a class, or cannot be called.
+    """
+    check_instance(name, loss, "a loss")
+
+
+def check_constant(name: str, value: Tensor, shape: str, *, ndim: int, finite: bool = True) -> None:
+    """Check a tensor that a loss keeps.
+
+    Args:
+        name: of the argument.
+        value: the tensor.
+        shape: that it should have, for the message.
+        ndim: the number of its dimensions.
+        finite: look for NaN and infinity.
+
+    Raises:
+        DtypeError: not a floating-point tensor.
+        ShapeError: another number of dimensions.
+        FeatureError: NaN or infinity.
+    """
+    check_floating(name, value)
+    if value.ndim != ndim:
+        raise ShapeError(f"{name} must have shape {shape}, found {tuple(value.shape)}")
+    if finite and not value.is_meta and not torch.isfinite(value).all():
+        raise FeatureError(f"{name} holds NaN or infinity")
 
 
 def _widen(output: HeadOutput) -> HeadOutput:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ddn.errors import DtypeError, ShapeError
+from ddn.errors import ShapeError
 from ddn_etf.frames import simplex_etf
 from ddn_etf.heads.base import HeadOutput
-from ddn_etf.losses.base import CheckedLoss
+from ddn_etf.losses.base import CheckedLoss, check_constant
+from ddn_etf.validation import check_real
 
 __all__ = ["CenterCollapse"]
 
@@ -35,7 +36,9 @@ class CenterCollapse(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: a scale that is not a number.
         ValueError: a scale that is not a positive number.
+        DtypeError, FeatureError: F is not a floating-point tensor, or not finite.
         ShapeError: F not a matrix or, when called, not (K, d).
         FrameSizeError: when called without F, K < 2 or d < K - 1: no simplex ETF exists.
     """
@@ -44,14 +47,11 @@ class CenterCollapse(CheckedLoss):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_real("scale", self.scale)
         if not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be a positive number, found {self.scale}")
-        if self.frame is None:
-            return
-        if not isinstance(self.frame, Tensor) or not self.frame.is_floating_point():
-            raise DtypeError("frame must be a floating-point tensor (K, d)")
-        if self.frame.ndim != 2:
-            raise ShapeError(f"frame must have shape (K, d), found {tuple(self.frame.shape)}")
+        if self.frame is not None:
+            check_constant("frame", self.frame, "(K, d)", ndim=2)
 
     def value(self, output: HeadOutput, labels: Tensor) -> Tensor:
         """The formula above."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ddn.errors import DtypeError, ShapeError
+from ddn.errors import ShapeError
 from ddn_etf.heads.base import HeadOutput
-from ddn_etf.losses.base import CheckedLoss
+from ddn_etf.losses.base import CheckedLoss, check_constant
+from ddn_etf.validation import check_real
 
 __all__ = ["CrossEntropy", "check_class_weights"]
 
@@ -28,6 +29,8 @@ class CrossEntropy(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: a temperature that is not a number.
+        DtypeError: class weights that are no floating-point tensor.
         ValueError: a temperature or class weight that is not a positive number.
         ShapeError: when called, not one weight per class.
     """
@@ -36,6 +39,7 @@ class CrossEntropy(CheckedLoss):
     class_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_real("temperature", self.temperature)
         if not 0 < self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be a positive number, found {self.temperature}: the logits are "
@@ -53,7 +57,7 @@ class CrossEntropy(CheckedLoss):
                     f"{len(self.class_weights)} class weights for {logits.shape[1]} classes; give "
                     "one weight per class"
                 )
-            weights = self.class_weights.to(logits)
+            weights = self.class_weights.detach().to(logits)
         return cross_entropy(logits / self.temperature, labels, weights)
 
 
@@ -70,10 +74,7 @@ def check_class_weights(weights: Tensor | None) -> None:
     """
     if weights is None:
         return
-    if not isinstance(weights, Tensor) or not weights.is_floating_point():
-        raise DtypeError("class_weights must be a floating-point tensor (K,), one per class")
-    if weights.ndim != 1:
-        raise ShapeError(f"class_weights must have shape (K,), found {tuple(weights.shape)}")
+    check_constant("class_weights", weights, "(K,)", ndim=1, finite=False)
     good = (torch.isfinite(weights) & (weights > 0)).tolist()
     if not all(good):
         k = good.index(False)

@@ -10,6 +10,8 @@ from torch import Tensor
 from ddn_etf.heads.base import HeadOutput
 from ddn_etf.losses.base import CheckedLoss
 from ddn_etf.losses.cosines import unit_rows
+from ddn_etf.losses.learned import warn_if_learned
+from ddn_etf.validation import check_real
 
 __all__ = ["DotRegression"]
 
@@ -22,7 +24,8 @@ class DotRegression(CheckedLoss):
     where they should be, and the pull alone has the same optimum (Yang et al., "Inducing Neural
     Collapse in Imbalanced Learning: Do We Really Need a Learnable Classifier at the End of Deep
     Neural Network?", 2022, with E_W = E_H = 1). Only for a classifier that is not learned:
-    a learned one would move all class vectors to one point.
+    a learned one can move all class vectors to one point, where the loss is zero and no class can be
+    told from another, and :class:`~ddn_etf.losses.LearnedClassifierWarning` says so.
 
     Args:
         target: None to divide h and the rows of W by their norms, so that m_yᵀh is their cosine and
@@ -32,19 +35,28 @@ class DotRegression(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: a target that is not a number.
         ValueError: a target that is not a positive number.
     """
 
     target: float | None = None
 
     def __post_init__(self) -> None:
-        if self.target is not None and not 0 < self.target < math.inf:
+        if self.target is None:
+            return
+        check_real("target", self.target)
+        if not 0 < self.target < math.inf:
             raise ValueError(
                 f"target must be a positive number, found {self.target}; None compares directions"
             )
 
     def value(self, output: HeadOutput, labels: Tensor) -> Tensor:
         """The formula above."""
+        warn_if_learned(
+            output,
+            "DotRegression is zero where all class vectors are one, and a learned classifier can go "
+            "there",
+        )
         if self.target is None:
             # Only the vectors that are asked for: (N, d) and not (N, K).
             own = (unit_rows(output.h) * unit_rows(output.weight)[labels]).sum(dim=1)

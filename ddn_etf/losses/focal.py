@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddn_etf.heads.base import HeadOutput
 from ddn_etf.losses.base import CheckedLoss
-from ddn_etf.validation import check_num_classes
+from ddn_etf.validation import check_num_classes, check_real
 
 __all__ = ["Focal"]
 
@@ -26,6 +26,7 @@ class Focal(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: γ is not a number.
         ValueError: γ negative or not finite.
         FrameSizeError: when called, K < 2: one class alone has p = 1 always.
     """
@@ -33,6 +34,7 @@ class Focal(CheckedLoss):
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
+        check_real("gamma", self.gamma)
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a number of at least 0, found {self.gamma}")
 

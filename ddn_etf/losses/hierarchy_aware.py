@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ddn.errors import DtypeError, ShapeError
+from ddn.errors import ShapeError
 from ddn_etf.heads.base import HeadOutput
-from ddn_etf.losses.base import CheckedLoss
+from ddn_etf.losses.base import CheckedLoss, check_constant
 from ddn_etf.losses.cosines import cosines
+from ddn_etf.losses.learned import warn_if_learned
+from ddn_etf.validation import check_real
 
 __all__ = ["HierarchyAware"]
 
@@ -32,11 +34,16 @@ class HierarchyAware(CheckedLoss):
             source for CIFAR-100.
         cosines: S, (K, K), or None for the cosines between the rows of the classifier itself, which
             are S for a hierarchy-aware frame and all its rotations. They are constants: no gradient
-            passes through S.
+            passes through S. With a classifier that is learned, None asks for the angles that it
+            happens to have, whatever the hierarchy says, and not what the source defines:
+            :class:`~ddn_etf.losses.LearnedClassifierWarning` says so. Give S itself there,
+            ``class_cosines(hierarchy.distances)``.
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: α is not a number.
         ValueError: α negative or not finite.
+        DtypeError, FeatureError: S is not a floating-point tensor, or not finite.
         ShapeError: S not square or, when called, not (K, K).
     """
 
@@ -44,14 +51,14 @@ class HierarchyAware(CheckedLoss):
     cosines: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_real("alpha", self.alpha)
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a number of at least 0, found {self.alpha}")
         S = self.cosines
         if S is None:
             return
-        if not isinstance(S, Tensor) or not S.is_floating_point():
-            raise DtypeError("cosines must be a floating-point tensor (K, K)")
-        if S.ndim != 2 or S.shape[0] != S.shape[1]:
+        check_constant("cosines", S, "(K, K)", ndim=2)
+        if S.shape[0] != S.shape[1]:
             raise ShapeError(f"cosines must have shape (K, K), found {tuple(S.shape)}")
 
     @property
@@ -63,6 +70,13 @@ class HierarchyAware(CheckedLoss):
         """The formula above."""
         weight, num_classes = output.weight, output.logits.shape[1]
         if self.cosines is None:
+            if self.alpha > 0:
+                warn_if_learned(
+                    output,
+                    "HierarchyAware without cosines takes those of the classifier, and a learned one "
+                    "knows of no hierarchy",
+                    " or give the cosines: HierarchyAware(alpha, class_cosines(distances))",
+                )
             S = cosines(weight.detach(), weight.detach())
         elif len(self.cosines) != num_classes:
             raise ShapeError(

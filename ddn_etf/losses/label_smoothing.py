@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ddn_etf.heads.base import HeadOutput
 from ddn_etf.losses.base import CheckedLoss
+from ddn_etf.validation import check_real
 
 __all__ = ["LabelSmoothing"]
 
@@ -26,12 +27,14 @@ class LabelSmoothing(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: ε is not a number.
         ValueError: ε outside [0, 1).
     """
 
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        check_real("smoothing", self.smoothing)
         if not 0 <= self.smoothing < 1:
             raise ValueError(
                 f"smoothing must lie in [0, 1), found {self.smoothing}: at 1 the labels would not "

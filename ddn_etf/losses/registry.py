@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddn_etf._names import find_named
 from ddn_etf.losses.base import Loss
 from ddn_etf.losses.center_collapse import CenterCollapse
 from ddn_etf.losses.cross_entropy import CrossEntropy
@@ -27,12 +28,10 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(name: str) -> Loss:
-    """Look up one loss.
+    """Look up one loss: an instance, ready to be called with an output and labels.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: the name is not known; the message lists those that are.
     """
-    try:
-        return LOSSES[name]
-    except KeyError:
-        raise ValueError(f"unknown loss {name!r}; known losses: {', '.join(LOSSES)}") from None
+    return find_named("loss", name, LOSSES, "known losses")

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from ddn_etf.heads.base import HeadOutput
 from ddn_etf.losses.base import CheckedLoss
+from ddn_etf.validation import check_real
 
 __all__ = ["MeanSquaredError"]
 
@@ -28,12 +29,14 @@ class MeanSquaredError(CheckedLoss):
         validate: see :class:`~ddn_etf.losses.CheckedLoss`.
 
     Raises:
+        TypeError: a scale that is not a number.
         ValueError: a scale that is not a positive number.
     """
 
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_real("scale", self.scale)
         if not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be a positive number, found {self.scale}")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddn_etf.metrics.geometry import as_bias
-from ddn_etf.metrics.statistics import SplitStatistics, as_matrix
+from ddn_etf.metrics.statistics import SplitStatistics, as_matrix, sizes_of
 
 __all__ = ["accuracy", "cosine_margins", "ncc_mismatch"]
 
@@ -40,6 +40,7 @@ def ncc_mismatch(statistics: SplitStatistics, weight: Tensor, bias: Tensor | Non
         () float64, in [0, 100]; 0 at collapse. Of equal distances the first class is the nearest.
     """
     # ‖h - μ_k‖² without what does not depend on k, everything relative to the global mean.
+    sizes_of(statistics)
     H = statistics.deviations
     distances = H.square().sum(dim=0) - 2 * statistics.centered @ H
     mismatch = distances.argmin(dim=1) != _predictions(statistics, weight, bias)
@@ -59,7 +60,7 @@ def cosine_margins(statistics: SplitStatistics, weight: Tensor) -> Tensor:
     Returns:
         (N,) float64, one margin per sample in [-2, 2]; K/(K-1) at collapse.
     """
-    d, K = statistics.deviations.shape
+    d, K = sizes_of(statistics)
     W = as_matrix("weight", weight, (K, d))
     cosines = _directions(statistics.centered) @ _directions(W - W.mean(dim=0)).mT
     own = cosines.gather(1, statistics.labels.unsqueeze(1))
@@ -68,7 +69,7 @@ def cosine_margins(statistics: SplitStatistics, weight: Tensor) -> Tensor:
 
 
 def _predictions(statistics: SplitStatistics, weight: Tensor, bias: Tensor | None) -> Tensor:
-    d, K = statistics.deviations.shape
+    d, K = sizes_of(statistics)
     W = as_matrix("weight", weight, (K, d))
     return (statistics.features @ W.mT + as_bias(bias, W)).argmax(dim=1)
 

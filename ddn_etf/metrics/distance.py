@@ -10,9 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from ddn.errors import ShapeError
 from ddn_etf.frames import simplex_basis
-from ddn_etf.metrics.statistics import as_matrix
-from ddn_etf.validation import check_frame_size
+from ddn_etf.metrics.statistics import as_matrix, of_unit_size
+from ddn_etf.validation import check_floating, check_frame_size
 
 __all__ = ["distance_to_nearest_etf", "nearest_simplex_etf", "squared_distance"]
 
@@ -63,14 +64,24 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
 
     Returns:
         () float64, in [0, 4]; NaN where one of them is zero or NaN.
+
+    Raises:
+        ShapeError, DtypeError: not two floating-point matrices of one shape.
     """
-    a, b = (frame.detach().double() for frame in (first, second))
+    for name, frame in (("first", first), ("second", second)):
+        check_floating(name, frame)
+        if frame.ndim != 2 or frame.shape != first.shape:
+            raise ShapeError(
+                f"two frames (d, K) are compared, found {name} of shape {tuple(frame.shape)} and "
+                f"first of shape {tuple(first.shape)}"
+            )
+    a, b = (of_unit_size(frame.detach().double()) for frame in (first, second))
     difference: Tensor = a / a.norm() - b / b.norm()
     return difference.square().sum()
 
 
 def _nearest(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    Y = as_matrix("matrix", matrix, (None, None))
+    Y = of_unit_size(as_matrix("matrix", matrix, (None, None)))
     d, K = Y.shape
     check_frame_size(K, d)
     Q = simplex_basis(K, dtype=Y.dtype, device=Y.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddn.errors import ShapeError
 from ddn_etf.frames import centering_matrix
-from ddn_etf.metrics.statistics import SplitStatistics, as_matrix
+from ddn_etf.metrics.statistics import SplitStatistics, as_matrix, of_unit_size, sizes_of
 from ddn_etf.validation import check_floating, check_num_classes
 
 __all__ = ["as_bias", "equinorm", "nc2", "nc3", "nc4"]
@@ -25,7 +25,7 @@ def nc2(weight: Tensor) -> Tensor:
     Returns:
         () float64; NaN for W = 0.
     """
-    W = as_matrix("weight", weight, (None, None))
+    W = of_unit_size(as_matrix("weight", weight, (None, None)))
     return _distance_to_simplex(W @ W.mT)
 
 
@@ -40,8 +40,9 @@ def nc3(statistics: SplitStatistics, weight: Tensor) -> Tensor:
     Returns:
         () float64; NaN for W H̃ = 0.
     """
-    d, K = statistics.deviations.shape
-    return _distance_to_simplex(as_matrix("weight", weight, (K, d)) @ statistics.deviations)
+    d, K = sizes_of(statistics)
+    W = as_matrix("weight", weight, (K, d))
+    return _distance_to_simplex(of_unit_size(W) @ of_unit_size(statistics.deviations))
 
 
 @torch.no_grad()
@@ -56,7 +57,7 @@ def nc4(statistics: SplitStatistics, weight: Tensor, bias: Tensor | None = None)
     Returns:
         () float64, >= 0.
     """
-    d, K = statistics.deviations.shape
+    d, K = sizes_of(statistics)
     W = as_matrix("weight", weight, (K, d))
     norm: Tensor = (W @ statistics.global_mean + as_bias(bias, W)).norm()
     return norm
@@ -73,7 +74,7 @@ def equinorm(vectors: Tensor) -> Tensor:
     Returns:
         () float64, >= 0; NaN where all columns are zero.
     """
-    norms: Tensor = as_matrix("vectors", vectors, (None, None)).norm(dim=0)
+    norms: Tensor = of_unit_size(as_matrix("vectors", vectors, (None, None))).norm(dim=0)
     check_num_classes(norms.shape[0])
     return norms.std(correction=1) / norms.mean()
 
@@ -91,6 +92,7 @@ def as_bias(bias: Tensor | None, weight: Tensor) -> Tensor:
 def _distance_to_simplex(product: Tensor) -> Tensor:
     K = product.shape[0]
     check_num_classes(K)
+    product = of_unit_size(product)
     M = centering_matrix(K, dtype=product.dtype, device=product.device)
     distance: Tensor = (product / product.norm() - M / math.sqrt(K - 1)).norm()
     return distance

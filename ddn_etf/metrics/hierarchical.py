@@ -1,8 +1,9 @@
 """How bad the mistakes are: metrics that know how far apart two classes are in a hierarchy.
 
 D (K, K) holds the distances, for example :attr:`ddn_etf.hierarchy.Hierarchy.distances`: D_{cy} is
-what it costs to predict c where y is right. The metrics take scores, of which only the order
-matters: logits, probabilities, or the negative risks of :func:`conditional_risk`.
+what it costs to predict c where y is right. As for the frame, it may also be an array of NumPy or a
+nested list. The metrics take scores, of which only the order matters: logits, probabilities, or the
+negative risks of :func:`conditional_risk`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ddn.errors import ShapeError
 from ddn_etf.errors import FeatureError
+from ddn_etf.hierarchy.frame import Distances
+from ddn_etf.hierarchy.ultrametric import as_real_matrix
 from ddn_etf.metrics.statistics import as_matrix
 from ddn_etf.validation import check_count, check_floating, check_labels, check_values
 
@@ -27,7 +30,7 @@ __all__ = [
 
 
 @torch.no_grad()
-def mistake_severity(scores: Tensor, labels: Tensor, distances: Tensor) -> Tensor:
+def mistake_severity(scores: Tensor, labels: Tensor, distances: Distances) -> Tensor:
     """Mean of D_{ŷy} over the samples that are classified wrongly, ŷ = argmax of the scores.
 
     Bertinetto et al., "Making Better Mistakes" (2020). It says how bad mistakes are, not how many
@@ -42,7 +45,7 @@ def mistake_severity(scores: Tensor, labels: Tensor, distances: Tensor) -> Tenso
         () float64, NaN where no sample is classified wrongly: the mean over nothing.
 
     Raises:
-        ShapeError, DtypeError: wrong shapes or dtypes.
+        ShapeError, DtypeError, TypeError: wrong shapes or dtypes.
         FeatureError: NaN or infinity, or no samples.
         LabelError: a label out of range.
     """
@@ -53,7 +56,9 @@ def mistake_severity(scores: Tensor, labels: Tensor, distances: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def hierarchical_distance(scores: Tensor, labels: Tensor, distances: Tensor, k: int = 1) -> Tensor:
+def hierarchical_distance(
+    scores: Tensor, labels: Tensor, distances: Distances, k: int = 1
+) -> Tensor:
     """Mean of D_{cy} over the k classes c of the highest scores of each sample, hd@k.
 
     The average over the k classes and all samples, right ones included; for k = 1 it is the share
@@ -78,7 +83,9 @@ def hierarchical_distance(scores: Tensor, labels: Tensor, distances: Tensor, k: 
 
 
 @torch.no_grad()
-def hierarchical_precision(scores: Tensor, labels: Tensor, distances: Tensor, k: int = 1) -> Tensor:
+def hierarchical_precision(
+    scores: Tensor, labels: Tensor, distances: Distances, k: int = 1
+) -> Tensor:
     """Similarity of the top k to the label, relative to the best k there are, hp@k.
 
         hp@k = (1/N) Σ_i  Σ_{c in top k of i} (1 - D_{c,y_i}/D_max)
@@ -99,7 +106,7 @@ def hierarchical_precision(scores: Tensor, labels: Tensor, distances: Tensor, k:
         () float64, in [0, 1].
 
     Raises:
-        ValueError: k out of range, or D all zero.
+        ValueError: k out of range, D all zero, or a class that is like none.
         ShapeError, DtypeError, FeatureError, LabelError: see :func:`mistake_severity`.
     """
     scores, labels, D = _checked(scores, labels, distances)
@@ -108,11 +115,16 @@ def hierarchical_precision(scores: Tensor, labels: Tensor, distances: Tensor, k:
         raise ValueError("distances are all zero: similarities relative to them are not defined")
     found = (1 - _top(scores, labels, D, k) / largest).sum(dim=1)
     best = (1 - D.sort(dim=0).values[:k] / largest).sum(dim=0)
+    if (best <= 0).any():
+        raise ValueError(
+            f"class {int(best.argmin())} is at the largest distance from all classes, itself "
+            "included: nothing is similar to it; distances from itself are 0"
+        )
     return (found / best[labels]).mean()
 
 
 @torch.no_grad()
-def conditional_risk(logits: Tensor, distances: Tensor) -> Tensor:
+def conditional_risk(logits: Tensor, distances: Distances) -> Tensor:
     """R_{ic} = Σ_j D_{cj} p_{ij},  p = softmax of the logits: the expected cost of predicting c.
 
     Predicting the class of least risk, argmin_c R_{ic}, re-ranks the classes of any classifier
@@ -137,7 +149,7 @@ def conditional_risk(logits: Tensor, distances: Tensor) -> Tensor:
 
 @torch.no_grad()
 def hierarchical_metrics(
-    scores: Tensor, labels: Tensor, distances: Tensor, ks: Sequence[int] = (1, 5, 20)
+    scores: Tensor, labels: Tensor, distances: Distances, ks: Sequence[int] = (1, 5, 20)
 ) -> dict[str, Tensor]:
     """All metrics of this module by name.
 
@@ -152,9 +164,14 @@ def hierarchical_metrics(
         float64 each.
 
     Raises:
+        TypeError: ``ks`` is no sequence of integers.
         ValueError: k below 1.
         ShapeError, DtypeError, FeatureError, LabelError: see :func:`mistake_severity`.
     """
+    if not isinstance(ks, Sequence):
+        raise TypeError(f"ks must be a sequence of sizes such as (1, 5, 20), found {ks!r}")
+    for k in ks:
+        check_count("k", k, 1)
     checked, labels, D = _checked(scores, labels, distances)
     correct = checked.argmax(dim=1) == labels
     results = {
@@ -177,7 +194,7 @@ def _top(scores: Tensor, labels: Tensor, D: Tensor, k: int) -> Tensor:
     return D[top, labels.unsqueeze(1)]
 
 
-def _checked(scores: Tensor, labels: Tensor, distances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(scores: Tensor, labels: Tensor, distances: Distances) -> tuple[Tensor, Tensor, Tensor]:
     D = _square(distances)
     check_floating("scores", scores)
     if scores.ndim != 2 or scores.shape[1] != len(D):
@@ -191,9 +208,9 @@ def _checked(scores: Tensor, labels: Tensor, distances: Tensor) -> tuple[Tensor,
     return values, labels, D.to(values.device)
 
 
-def _square(distances: Tensor) -> Tensor:
-    if isinstance(distances, Tensor) and not distances.is_floating_point():
-        distances = distances.double()
+def _square(distances: Distances) -> Tensor:
+    if not isinstance(distances, Tensor) or not distances.is_floating_point():
+        distances = as_real_matrix(distances)
     D = as_matrix("distances", distances, (None, None))
     if D.shape[0] != D.shape[1] or D.numel() == 0:
         raise ShapeError(f"distances must have shape (K, K), found {tuple(D.shape)}")

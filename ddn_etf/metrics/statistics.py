@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.errors import FeatureError, LabelError
 from ddn_etf.validation import (
     check_features,
@@ -17,7 +17,7 @@ from ddn_etf.validation import (
     check_values,
 )
 
-__all__ = ["SplitStatistics", "as_matrix"]
+__all__ = ["SplitStatistics", "as_matrix", "of_unit_size", "sizes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def as_matrix(name: str, matrix: Tensor, shape: tuple[int | None, int | None]) -
     """The matrix in float64, cut off from its graph, if it is finite.
 
     Raises:
-        DtypeError: not a floating-point tensor.
+        DtypeError: not a floating-point tensor, or one on the meta device, which has no values.
         ShapeError: not a matrix of this shape, where None stands for any size.
         FeatureError: NaN or infinity; names the first such row.
     """
@@ -118,8 +118,37 @@ def as_matrix(name: str, matrix: Tensor, shape: tuple[int | None, int | None]) -
     ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ShapeError(f"{name} must have shape ({wanted}), found {tuple(matrix.shape)}")
+    if matrix.is_meta:
+        raise DtypeError(f"{name} lies on the meta device, where tensors have no values to measure")
     matrix = matrix.detach().double()
     finite = torch.isfinite(matrix).all(dim=1).tolist()
     if not all(finite):
         raise FeatureError(f"{name} holds NaN or infinity, first in row {finite.index(False)}")
     return matrix
+
+
+def of_unit_size(matrix: Tensor) -> Tensor:
+    """Divided by its largest entry, so that no square over- or underflows; zero stays zero.
+
+    Args:
+        matrix: finite, of any shape.
+    """
+    if matrix.numel() == 0:
+        return matrix
+    largest = matrix.abs().amax()
+    return matrix / torch.where(largest == 0, 1.0, largest)
+
+
+def sizes_of(statistics: SplitStatistics) -> tuple[int, int]:
+    """d and K of a split.
+
+    Raises:
+        TypeError: features, say, in place of their statistics.
+    """
+    if not isinstance(statistics, SplitStatistics):
+        raise TypeError(
+            f"statistics of a split are needed, found {type(statistics).__name__}; take them with "
+            "SplitStatistics.from_features(features, labels, num_classes)"
+        )
+    d, K = statistics.deviations.shape
+    return d, K

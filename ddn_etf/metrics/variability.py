@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddn_etf.metrics.statistics import SplitStatistics
+from ddn_etf.metrics.statistics import SplitStatistics, sizes_of
 
 __all__ = ["nc1", "numerical_rank", "variability_collapse_index"]
 
@@ -29,7 +29,7 @@ def nc1(statistics: SplitStatistics) -> Tensor:
     Returns:
         () float64, >= 0; NaN where all class means are equal, and nothing can be compared.
     """
-    K = statistics.num_classes
+    _, K = sizes_of(statistics)
     U, sigma, _ = torch.linalg.svd(statistics.deviations / K**0.5, full_matrices=False)
     kept = _nonzero(sigma, statistics.deviations.shape)
     kept[K - 1 :] = False
@@ -49,7 +49,7 @@ def variability_collapse_index(statistics: SplitStatistics) -> Tensor:
     Returns:
         () float64; 1 where all class means are equal.
     """
-    d, K = statistics.deviations.shape
+    d, K = sizes_of(statistics)
     # Only A Aᵀ counts, so the triangular factor of Aᵀ = QR stands for it, of size d instead of N.
     _, triangular = torch.linalg.qr(statistics.within / statistics.labels.shape[0] ** 0.5, mode="r")
     factors = torch.cat([triangular, statistics.deviations.mT / K**0.5])
@@ -67,6 +67,7 @@ def numerical_rank(statistics: SplitStatistics) -> Tensor:
         () float64, between 1 and min(d, largest class); 1 at collapse. A class whose features are
         all zero counts as 0, the rank of a zero matrix.
     """
+    sizes_of(statistics)
     order = torch.argsort(statistics.labels, stable=True)
     first_row = statistics.counts.cumsum(dim=0) - statistics.counts
     total = statistics.features.new_zeros(())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from ddn_etf.models._flatten import FlattenTo
+from ddn_etf.validation import check_count
+
 __all__ = ["small_convnet"]
 
 
@@ -26,18 +29,19 @@ def small_convnet(
         A module from images (N, channels, size, size) to features (N, dim).
 
     Raises:
+        TypeError: an argument is not an integer.
         ValueError: an argument is below 1.
+        ShapeError: when called, images of another size.
     """
     arguments = {"dim": dim, "channels": channels, "size": size, "width": width}
     for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"small_convnet needs {name} of at least 1, found {value}")
+        check_count(name, value, 1)
     halved_twice = -(-size // 4)
     return nn.Sequential(
         *_convolution(channels, width, stride=1),
         *_convolution(width, 2 * width, stride=2),
         *_convolution(2 * width, 2 * width, stride=2),
-        nn.Flatten(),
+        FlattenTo(2 * width * halved_twice**2),
         nn.Linear(2 * width * halved_twice**2, dim),
     )
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from ddn_etf.models._flatten import FlattenTo
 from ddn_etf.validation import check_count
 
 __all__ = ["mlp"]
@@ -26,6 +27,7 @@ def mlp(dim: int = 64, *, inputs: int, width: int = 256, depth: int = 2) -> nn.S
     Raises:
         TypeError: a number is not an integer.
         ValueError: a number is out of its range.
+        ShapeError: when called, another number of inputs.
     """
     for name, value, minimum in (
         ("dim", dim, 1),
@@ -35,7 +37,7 @@ def mlp(dim: int = 64, *, inputs: int, width: int = 256, depth: int = 2) -> nn.S
     ):
         check_count(name, value, minimum)
     sizes = [inputs] + [width] * depth
-    layers: list[nn.Module] = [nn.Flatten()]
+    layers: list[nn.Module] = [FlattenTo(inputs)]
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], dim))

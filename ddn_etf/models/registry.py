@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from ddn_etf._names import find_named
 from ddn_etf.models.convnet import small_convnet
 from ddn_etf.models.perceptron import mlp
 from ddn_etf.models.resnet import resnet18, resnet34, resnet50
 from ddn_etf.models.vgg import vgg11, vgg13, vgg16, vgg19
+from ddn_etf.validation import check_count
 
 __all__ = ["MODELS", "SMALL_IMAGE", "ModelSource", "find_model"]
 
@@ -32,6 +34,7 @@ class ModelSource:
 
 
 def _image(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    _check_shape(input_shape)
     if len(input_shape) != 3:
         raise ValueError(
             f"{model} takes images (channels, height, width), but an input has shape {input_shape}; "
@@ -64,7 +67,17 @@ def _vgg(name: str, make: Callable[..., nn.Module]) -> ModelSource:
     return ModelSource(name, f"VGG-{name.removeprefix('vgg')}", build)
 
 
+def _check_shape(input_shape: tuple[int, ...]) -> None:
+    if not isinstance(input_shape, Sequence) or not len(input_shape):
+        raise TypeError(
+            f"input_shape must be the sizes of one input, such as (3, 32, 32), found {input_shape!r}"
+        )
+    for position, size in enumerate(input_shape):
+        check_count(f"input_shape[{position}]", size, 1)
+
+
 def _mlp(dim: int, input_shape: tuple[int, ...]) -> nn.Module:
+    _check_shape(input_shape)
     return mlp(dim, inputs=math.prod(input_shape))
 
 
@@ -92,9 +105,7 @@ def find_model(name: str) -> ModelSource:
     """Look up one backbone.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: the name is not known; the message lists those that are.
     """
-    try:
-        return MODELS[name]
-    except KeyError:
-        raise ValueError(f"unknown backbone {name!r}; known: {', '.join(MODELS)}") from None
+    return find_named("backbone", name, MODELS)

@@ -97,7 +97,7 @@ class ResNet(nn.Module):
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is below 1.
+        ValueError: a number is below 1, or there are not four depths.
     """
 
     def __init__(
@@ -114,6 +114,8 @@ class ResNet(nn.Module):
         self.feature_dim = full if feature_dim is None else feature_dim
         check_count("feature_dim", self.feature_dim, 1)
         check_count("channels", channels, 1)
+        if len(depths) != 4:
+            raise ValueError(f"depths must be four numbers, one per group, found {depths}")
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.conv1 = _convolution(channels, 64, kernel, stride)
         self.bn1 = nn.BatchNorm2d(64)

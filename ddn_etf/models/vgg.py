@@ -28,7 +28,7 @@ class VGG(nn.Module):
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is below 1.
+        ValueError: a number is below 1, or there are not five depths.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class VGG(nn.Module):
         self.feature_dim = _WIDTHS[-1] if feature_dim is None else feature_dim
         check_count("feature_dim", self.feature_dim, 1)
         check_count("channels", channels, 1)
+        if len(depths) != 5:
+            raise ValueError(f"depths must be five numbers, one per group, found {depths}")
         layers: list[nn.Module] = []
         inputs = channels
         for group, (width, depth) in enumerate(zip(_WIDTHS, depths, strict=True)):

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.errors import LabelError
+from ddn_etf.validation import check_count, check_counts, check_integer, class_labels
 
 __all__ = ["frequency_groups", "group_accuracies"]
 
@@ -30,12 +31,16 @@ def frequency_groups(
         ``{"many": [...], "medium": [...], "few": [...]}``; a list may be empty.
 
     Raises:
+        TypeError: counts or limits that are no numbers.
+        LabelError: a count that is not a whole number; names the class.
         ValueError: ``few`` is above ``many`` + 1, so that a class could have both.
     """
+    check_count("many", many, 0)
+    check_count("few", few, 0)
     if few > many + 1:
         raise ValueError(f"few = {few} and many = {many} overlap; few may be at most many + 1")
     groups: dict[str, list[int]] = {"many": [], "medium": [], "few": []}
-    for label, count in enumerate(counts):
+    for label, count in enumerate(check_counts("counts", counts, 0)):
         groups["many" if count > many else "few" if count < few else "medium"].append(label)
     return groups
 
@@ -56,9 +61,22 @@ def group_accuracies(
         Per cent, by name of the group; NaN for a group without classes.
 
     Raises:
+        TypeError: the groups are no mapping of names to classes.
+        DtypeError: predictions or labels are not integers, or not on one device.
         ShapeError: predictions and labels differ in shape.
         LabelError: a class of a group has no test samples, so that its accuracy is not defined.
     """
+    predicted, labels = class_labels("predicted", predicted), class_labels("labels", labels)
+    if predicted.device != labels.device:
+        raise DtypeError(
+            f"predictions lie on {predicted.device} and labels on {labels.device}; move one with "
+            ".to(device)"
+        )
+    if not isinstance(groups, Mapping):
+        raise TypeError(f"groups must be a mapping of names to classes, found {groups!r}")
+    for name, classes in groups.items():
+        for label in classes:
+            check_integer(f"a class of the group {name!r}", label)
     if predicted.shape != labels.shape or labels.ndim != 1:
         raise ShapeError(
             f"predictions and labels must be (N,), found {tuple(predicted.shape)} and "

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ddn_etf.frames import SELIGeometry, seli_geometry
-from ddn_etf.metrics.statistics import as_matrix
+from ddn_etf.metrics.statistics import as_matrix, of_unit_size
 
 __all__ = ["seli_distance", "seli_mean_gram", "seli_weight_gram"]
 
@@ -73,8 +73,8 @@ def seli_distance(vectors: Tensor, gram: Tensor) -> Tensor:
     Raises:
         ShapeError, DtypeError, FeatureError: not matrices of these shapes, or not finite.
     """
-    X = as_matrix("vectors", vectors, (None, None))
-    G = as_matrix("gram", gram, (X.shape[0], X.shape[0]))
+    X = of_unit_size(as_matrix("vectors", vectors, (None, None)))
+    G = of_unit_size(as_matrix("gram", gram, (X.shape[0], X.shape[0])))
     distance: Tensor = (_unit_norm(X @ X.mT) - _unit_norm(G)).norm()
     return distance
 

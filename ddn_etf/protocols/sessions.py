@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ddn.errors import ShapeError
 from ddn_etf.data import Dataset, LabelledInputs
-from ddn_etf.data.dataset import LazyInputs
-from ddn_etf.errors import LabelError
-from ddn_etf.validation import check_count
+from ddn_etf.data._draws import seeded_generator
+from ddn_etf.data.dataset import LazyInputs, check_dataset
+from ddn_etf.errors import FeatureError, LabelError
+from ddn_etf.validation import check_count, check_floating
 
 __all__ = ["Session", "few_shot_sessions", "predict_seen"]
 
@@ -50,13 +51,14 @@ def few_shot_sessions(
         base: classes of session 0, >= 1.
         way: new classes of every later session, >= 1; divides K - base.
         shot: train samples of each of them, >= 1.
-        seed: of the choice of these samples.
+        seed: of the choice of these samples, >= 0.
 
     Raises:
-        TypeError: a number is not an integer.
+        TypeError: a number is not an integer, or no data set.
         ValueError: a number is below 1, or ``way`` does not divide K - base.
         LabelError: a class has fewer than ``shot`` train samples.
     """
+    check_dataset(dataset)
     for name, value in (("base", base), ("way", way), ("shot", shot)):
         check_count(name, value, 1)
     K = dataset.num_classes
@@ -65,8 +67,9 @@ def few_shot_sessions(
             f"{K} classes cannot be divided into {base} base classes and sessions of {way}; choose "
             f"base <= {K} and way so that it divides the rest"
         )
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset.train_labels), generator=generator)
+    order = torch.randperm(
+        len(dataset.train_labels), generator=seeded_generator(seed), device="cpu"
+    ).to(dataset.train_labels.device)
     labels = dataset.train_labels[order]
     sessions = []
     for first, last in [(0, base), *((k, k + way) for k in range(base, K, way))]:
@@ -97,14 +100,24 @@ def predict_seen(logits: Tensor, session: Session) -> Tensor:
         (N,), int64.
 
     Raises:
+        TypeError: no session.
         ShapeError: not (N, K) with room for every class seen.
+        DtypeError: not floating point.
+        FeatureError: NaN; names the first such row.
     """
+    if not isinstance(session, Session):
+        raise TypeError(f"session must be a Session of few_shot_sessions, found {session!r}")
+    check_floating("logits", logits)
     if logits.ndim != 2 or logits.shape[1] < len(session.seen_classes):
         raise ShapeError(
             f"logits must be (N, K) with K >= {len(session.seen_classes)}, found "
             f"{tuple(logits.shape)}"
         )
-    return logits[:, : len(session.seen_classes)].argmax(dim=1)
+    seen = logits[:, : len(session.seen_classes)]
+    undefined = torch.nonzero(seen.isnan().any(dim=1)).flatten()
+    if len(undefined):
+        raise FeatureError(f"logits hold NaN, first in row {int(undefined[0])}")
+    return seen.argmax(dim=1)
 
 
 def _few(members: Tensor, label: int, shot: int) -> Tensor:

@@ -24,6 +24,7 @@ from ddn_etf.frames import (
     softmax_code,
 )
 from ddn_etf.frames.codes import maximize_one_vs_rest_distance
+from ddn_etf.heads import NearestFrameHead
 
 exact = {"rtol": 0, "atol": 1e-10}
 
@@ -190,11 +191,17 @@ def test_counts_that_make_no_sense():
         ([3.5, 2], r"class_counts\[0\] is 3.5"),
         ([math.inf, 2.0], r"class_counts\[0\] is inf"),
         ([[1, 2]], "one number per class"),
+        ([math.nan, 2.0], r"class_counts\[0\] is nan"),
+        (np.array([2.0, -1.0]), r"class_counts\[1\] is -1"),
+        ([], "class_counts is empty"),
     ):
         with pytest.raises(LabelError, match=message):
             seli_geometry(counts)
     with pytest.raises(FrameSizeError, match="at least 2"):
         seli_geometry([5])
+    for counts in ("12", 5, [True, 3], ["1", "2"]):
+        with pytest.raises(TypeError, match="class_counts"):
+            seli_geometry(counts)
 
 
 @pytest.mark.parametrize("use", [factorize_frame, one_vs_rest_distances])
@@ -207,3 +214,45 @@ def test_what_is_no_frame_is_refused(use):
         use(torch.full((3, 3), math.nan))
     with pytest.raises(FrameSizeError, match="zero"):
         use(torch.zeros(3, 3))
+    with pytest.raises(DtypeError, match=r"on the meta device.*device=.cpu."):
+        use(torch.ones(3, 3, device="meta"))
+
+
+def test_the_default_device_has_no_say_in_what_is_computed_on_the_host():
+    F = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    full_rank, distances = factorize_frame(F.mT[:, :3]), one_vs_rest_distances(F)
+    code, cpu = maximize_one_vs_rest_distance(5, 3, starts=1), {"device": "cpu"}
+    with torch.device("meta"):
+        found = factorize_frame(F.mT[:, :3])
+        assert torch.equal(found.factor, full_rank.factor)
+        assert torch.equal(found.basis, full_rank.basis)
+        assert torch.equal(one_vs_rest_distances(F), distances)
+        assert torch.equal(maximize_one_vs_rest_distance(5, 3, starts=1), code)
+        polygon = softmax_code(5, 2, generator=torch.Generator().manual_seed(3), **cpu)
+        NearestFrameHead(F[:3, :3], 8)
+        assert seli_geometry([1, 2], **cpu).weight.isfinite().all()
+    assert torch.equal(polygon, softmax_code(5, 2, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("generator", [0, "seed", torch.manual_seed])
+def test_seeds_in_place_of_generators(generator):
+    for make in (
+        lambda: simplex_etf(3, 4, generator=generator),
+        lambda: orthogonal_frame(3, 4, generator=generator),
+        lambda: rotated_copy(torch.eye(3), 4, generator=generator),
+        lambda: softmax_code(5, 2, generator=generator),
+        lambda: softmax_code(5, 3, generator=generator),
+    ):
+        with pytest.raises(TypeError, match=r"must be a torch\.Generator.*manual_seed\(seed\)"):
+            make()
+
+
+def test_dtypes():
+    for dtype in ("float32", float, 32):
+        with pytest.raises(DtypeError, match="dtype must be a dtype of torch"):
+            simplex_etf(3, 4, dtype=dtype)
+    for scale in (1e300, 1e-300):
+        frame = scale * torch.eye(3, dtype=torch.float64)
+        with pytest.raises(DtypeError, match=r"out of the range of torch\.float32"):
+            rotated_copy(frame, 4)
+        assert rotated_copy(frame, 4, dtype=torch.float64).any()

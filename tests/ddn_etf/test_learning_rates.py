@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddn_etf import learning_rates, schedules
 from ddn_etf.learning_rates import SCHEDULES, Constant, Cosine, find_schedule
 
 
@@ -40,3 +41,13 @@ def test_names():
         find_schedule("step")
     with pytest.raises(ValueError, match="warm_up_epochs must be at least 0"):
         Cosine(-1)
+    for wrong in (1.5, True):
+        with pytest.raises(TypeError, match="warm_up_epochs must be an integer"):
+            Cosine(wrong)
+    with pytest.raises(TypeError, match="looked up by its name"):
+        find_schedule(Cosine)
+
+
+def test_the_two_kinds_of_schedules_have_different_names():
+    assert "Schedule" not in learning_rates.__all__
+    assert not {*learning_rates.__all__} & {*schedules.__all__}

@@ -49,3 +49,33 @@ def test_what_makes_no_sense_is_refused():
         StepSchedule(1.0, 0.1, [3, 2])
     with pytest.raises(ValueError, match="in step 3 of its schedule"):
         positive_value("rate", lambda step: -step, "of something", 3)
+
+
+@pytest.mark.parametrize("value", [True, "5", None, [1.0]])
+def test_what_is_no_number(value):
+    for make in (
+        ConstantSchedule,
+        lambda v: LinearSchedule(v, 1.0, 2),
+        lambda v: CosineSchedule(1.0, v, 2),
+        lambda v: StepSchedule(1.0, v, [1]),
+        lambda v: positive_value("tau", v, "the length"),
+        lambda v: positive_value("tau", lambda step: v, "the length"),
+    ):
+        with pytest.raises(TypeError, match="must be a number, found"):
+            make(value)
+    with pytest.raises(TypeError, match="milestones must be a sequence"):
+        StepSchedule(1.0, 0.1, 3)
+    with pytest.raises(TypeError, match=r"milestones\[1\] must be an integer"):
+        StepSchedule(1.0, 0.1, [1, 2.5])
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_ends_that_are_not_finite(value):
+    for make in (ConstantSchedule, lambda v: LinearSchedule(1.0, v, 2)):
+        with pytest.raises(ValueError, match="must be finite"):
+            make(value)
+
+
+def test_the_class_in_place_of_a_schedule():
+    with pytest.raises(TypeError, match="found the class CosineSchedule; make an instance"):
+        positive_value("tau", CosineSchedule, "the length")

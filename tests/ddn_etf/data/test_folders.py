@@ -188,3 +188,37 @@ def test_a_dataset_may_mix_lazy_and_whole_splits(tmp_path):
     dataset = image_folder(tmp_path, size=12)
     mixed = replace(dataset, test_inputs=dataset.test_inputs[list(range(4))])
     assert torch.equal(mixed.test_split[1][0], dataset.test_split[1][0])
+
+
+def test_images_are_indexed_as_a_tensor_is(tmp_path):
+    formats.write_image_folder(tmp_path)
+    lazy = image_folder(str(tmp_path), size=12).train_inputs
+    whole_split = lazy[:]
+    mask = torch.arange(len(lazy)) % 2 == 1
+    for index in (
+        mask,
+        mask.numpy(),
+        mask.tolist(),
+        torch.tensor([3, 0]),
+        np.array([3, -1]),
+        [],
+        slice(1, 4),
+        (2, 2),
+    ):
+        taken = list(index) if isinstance(index, tuple) else index
+        assert torch.equal(lazy[index], whole_split[taken])
+    assert torch.equal(lazy[np.int64(2)], whole_split[2])
+    assert lazy.select(mask).paths == lazy.select([1, 3, 5]).paths == lazy.paths[1::2]
+    for wrong in (1.0, "a", [0.5], mask[:2], [[0, 1]], None):
+        with pytest.raises(TypeError, match="an image is chosen by an integer"):
+            lazy[wrong]
+    for outside in (len(lazy), [0, -len(lazy) - 1]):
+        with pytest.raises(IndexError, match="is out of range of 6 images"):
+            lazy[outside]
+
+
+def test_the_name_of_a_folder_and_its_size(tmp_path, monkeypatch):
+    formats.write_image_folder(tmp_path)
+    assert image_folder(tmp_path, size=12).name == f"{tmp_path.name}, size 12"
+    monkeypatch.chdir(tmp_path)
+    assert image_folder(".", statistics=UNCHANGED).name == tmp_path.name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.data import ChannelStatistics, image_dataset
 from ddn_etf.errors import LabelError
 
@@ -44,7 +44,7 @@ def test_a_constant_channel_becomes_zero():
 
 def test_what_is_no_image():
     good = (pixels(4, 0), np.arange(4) % 2)
-    with pytest.raises(ShapeError, match=r"the test pixels must be uint8 .* found float64"):
+    with pytest.raises(DtypeError, match=r"the test pixels must be uint8 .* found float64"):
         image_dataset("a", 2, good, (good[0] / 255, good[1]))
     with pytest.raises(ShapeError, match=r"the train pixels must be uint8 .* \(4, 3, 5\)"):
         image_dataset("a", 2, (good[0][..., 0], good[1]), good)

@@ -115,3 +115,14 @@ def test_sizes_of_nearest_frames():
     with pytest.raises(FrameSizeError, match="at least 2 classes"):
         NearestFrameHead(torch.ones(1, 3), 3)
     assert NearestFrameHead(simplex_etf(4, 9), 3).weight.shape == (4, 3)
+
+
+def test_it_can_be_made_without_memory_and_filled_later():
+    whole = NearestFrameHead(orthogonal_frame(4, 6), 6)
+    with torch.device("meta"):
+        empty = NearestFrameHead(orthogonal_frame(4, 6, device="cpu"), 6)
+    assert empty.weight.is_meta
+    filled = empty.to_empty(device="cpu")
+    filled.load_state_dict(whole.state_dict())
+    features, labels = torch.randn(20, 6), torch.arange(20) % 4
+    assert torch.equal(filled(features, labels), whole(features, labels))

@@ -201,6 +201,29 @@ def test_gamma(gamma):
         class_cosines([[0, 1], [1, 0]], gamma)
 
 
+@pytest.mark.parametrize("gamma", [True, "2", None, torch.tensor(2.0)])
+def test_gamma_that_is_no_number(gamma):
+    with pytest.raises(TypeError, match="gamma must be a number"):
+        smallest_shift([[0, 1], [1, 0]], gamma)
+
+
+def test_a_matrix_in_single_precision():
+    exact = Hierarchy.from_mapping(UNEVEN).distances
+    S = class_cosines(exact)
+    unit = torch.finfo(torch.float32).eps
+    rounded = (exact * (1 + unit * torch.rand(exact.shape).triu())).float()
+    assert not torch.equal(rounded, rounded.mT)
+    for D in (rounded, rounded.numpy()):
+        torch.testing.assert_close(class_cosines(D), S, rtol=0, atol=1e-6)
+
+
+def test_the_default_device_has_no_say():
+    expected = hierarchy_aware_frame([[0, 1], [1, 0]], 3, device="cpu")
+    with torch.device("meta"):
+        assert torch.equal(hierarchy_aware_frame([[0, 1], [1, 0]], 3, device="cpu"), expected)
+        assert Hierarchy.from_mapping(UNEVEN).distances.device.type == "cpu"
+
+
 def test_arguments():
     with pytest.raises(TypeError, match="dim must be an integer"):
         hierarchy_aware_frame([[0, 1], [1, 0]], 2.0)

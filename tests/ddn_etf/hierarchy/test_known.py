@@ -49,3 +49,5 @@ def test_balanced():
         balanced_hierarchy(())
     with pytest.raises(ValueError, match=r"branching\[1\] must be at least 2"):
         balanced_hierarchy((2, 1))
+    with pytest.raises(TypeError, match=r"branching must be a sequence such as \(4, 4\)"):
+        balanced_hierarchy(3)

@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ddn_etf.hierarchy import Hierarchy, HierarchyError
+from ddn_etf.hierarchy import Hierarchy, HierarchyError, class_cosines
 from tests.ddn_etf.hierarchy.cases import (
     BALANCED,
     UNEVEN,
@@ -157,6 +157,17 @@ class TestNewick:
             ("(a:x,b:1);", "an edge length must be a number of at least 0, found 'x'"),
             ("(a:-1,b:1);", "found '-1'"),
             ("(a:nan,b:1);", "found 'nan'"),
+            ("(a:1_0,b:1);", "found '1_0'"),
+            ("(a:1e5_0,b:1);", "found '1e5_0'"),
+            ("(a:infinity,b:1);", "found 'infinity'"),
+            ("(a:\u0661,b:1);", "found '\u0661'"),
+            ("(a:0x10,b:1);", "found '0x10'"),
+            ("(a:.,b:1);", r"found '\.'"),
+            ("(a:1e999,b:1);", "found '1e999'"),
+            ("(a:'1',b:1);", "found '1'"),
+            ("(a:1e308,(b:1e308,c:1):1e308);", "height inf"),
+            ("((a:0,b:0)ab:1,c:1);", "'ab' above 'a' has height 0"),
+            ("(a:0,b:0);", "'' above 'a' has height 0.*edge_lengths=False"),
             ("(a:,b:1);", "found ','"),
             ("(a:1:2,b:1);", "second length"),
             ("(a:1,b);", "such as that of node 'b', have none"),
@@ -170,6 +181,28 @@ class TestNewick:
     def test_what_is_no_tree(self, text, reason):
         with pytest.raises(HierarchyError, match=reason):
             Hierarchy.from_newick(text)
+
+    @pytest.mark.parametrize(
+        ("number", "value"),
+        [
+            ("2", 2),
+            ("2.", 2),
+            (".5", 0.5),
+            ("+1.5", 1.5),
+            ("1e1", 10),
+            ("2.5E-1", 0.25),
+            ("007", 7),
+        ],
+    )
+    def test_numbers(self, number, value):
+        assert Hierarchy.from_newick(f"(a:{number},b:{number});").height == value
+
+    def test_edges_of_length_zero(self):
+        # One leaf at the place of the root, and a node with its parent: distances stay positive.
+        assert Hierarchy.from_newick("(a:0,b:1);").distances.tolist() == [[0, 1], [1, 0]]
+        many = Hierarchy.from_newick("((a:1,b:1):0,c:1);")
+        assert many.distances.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+        assert Hierarchy.from_newick("(a:0,b:0);", edge_lengths=False).height == 1
 
     def test_not_a_text(self):
         with pytest.raises(TypeError, match="Newick format is needed"):
@@ -204,6 +237,14 @@ class TestBadTrees:
         assert hierarchy.distances[0].tolist() == [0, 1, 2]
         assert hierarchy.names == ("r", "b", "x", "y", "z")
 
+    def test_a_root_without_a_name(self):
+        assert Hierarchy.from_parents({"a": "", "b": ""}).leaf_names == ("a", "b")
+        nested = Hierarchy.from_parents({"a": "x", "b": "x", "x": "", "c": ""})
+        assert nested.distances[0].tolist() == [0, 1, 2]
+        assert nested.names[0] == ""
+        with pytest.raises(HierarchyError, match="a leaf has no name"):
+            Hierarchy.from_parents({"": "r", "b": "r"})
+
     def test_two_parents(self):
         with pytest.raises(HierarchyError, match="'dog' has the two parents 'pet' and 'canine'"):
             Hierarchy.from_paths([["r", "pet", "dog", "pug"], ["r", "canine", "dog", "husky"]])
@@ -212,7 +253,7 @@ class TestBadTrees:
         with pytest.raises(HierarchyError, match="path 0 ends at 'dog'"):
             Hierarchy.from_paths([["r", "dog"], ["r", "dog", "pug"], ["r", "cat"]])
 
-    @pytest.mark.parametrize("paths", [["r/a"], [["r", 1]]])
+    @pytest.mark.parametrize("paths", [["r/a"], [["r", 1]], [3], [iter(["r", "a"])]])
     def test_paths_that_are_none(self, paths):
         with pytest.raises(TypeError, match="path 0 must be a sequence of names"):
             Hierarchy.from_paths(paths)
@@ -241,6 +282,11 @@ class TestBadTrees:
             Hierarchy.from_parents([("a", "b")])
         with pytest.raises(TypeError, match="names must be strings"):
             Hierarchy.from_parents({"a": 1})
+        for paths in (None, "r/a", 3):
+            with pytest.raises(TypeError, match="paths must be a sequence of paths"):
+                Hierarchy.from_paths(paths)
+        with pytest.raises(TypeError, match="names must be a sequence"):
+            Hierarchy.from_parents({"a": "r", "b": "r"}).select(None)
 
     def test_unknown_and_repeated_labels(self):
         hierarchy = Hierarchy.from_mapping(BALANCED)
@@ -259,6 +305,9 @@ class TestBadTrees:
             ({"heights": (1.0, 2.0, 0.0)}, "heights must not fall on the way up"),
             ({"heights": (1.0, 0.5, 0.0)}, "leaf 'a' has height 0.5; it must be 0"),
             ({"heights": (1.0,)}, "equal length"),
+            ({"heights": (0.0, 0.0, 0.0)}, "'r' above 'a' has height 0"),
+            ({"heights": (float("inf"), 0.0, 0.0)}, "height inf"),
+            ({"heights": (float("nan"), 0.0, 0.0)}, "heights must not fall|height nan"),
             ({"leaves": (1, 1)}, "leaves must hold"),
             ({"leaves": (0, 1)}, "leaves must hold"),
         ],
@@ -318,6 +367,91 @@ class TestDistances:
         assert (below <= D + 1e-12).all()
         assert (above >= D - 1e-12).all()
         assert np.allclose(Hierarchy.from_distances(below).distances, below)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+    def test_rounding_of_a_narrow_dtype(self, dtype):
+        tree = Hierarchy.from_newick("((a:0.1,b:0.1):0.3,(c:0.3,d:0.3):0.1);")
+        exact = tree.distances
+        # Every entry rounded on its own, up or down.
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(4, 4, generator=generator, dtype=torch.float64) - 0.5
+        unit = torch.finfo(dtype).eps
+        rounded = (exact * (1 + unit * noise)).to(dtype)
+        for D in (rounded, rounded.double().numpy().astype(np.float32)):
+            if dtype != torch.float32 and isinstance(D, np.ndarray):
+                continue
+            found = Hierarchy.from_distances(D)
+            assert len(found.names) == 7
+            torch.testing.assert_close(found.distances, exact, rtol=0, atol=16 * unit * 0.4)
+        assert class_cosines(rounded).isfinite().all()
+
+    def test_six_printed_digits(self):
+        exact = Hierarchy.from_newick("((a:1,b:1):2,(c:2,d:2):1);").distances / 7
+        printed = [[float(f"{value:.6g}") for value in row] for row in exact.tolist()]
+        printed[0][2] += 1e-6
+        printed[2][0] += 1e-6
+        with pytest.raises(HierarchyError, match=r"\(by 1e-06\).*use tolerance=2\.4e-06") as caught:
+            Hierarchy.from_distances(printed)
+        tolerance = float(str(caught.value).split("tolerance=")[1].split(";")[0])
+        found = Hierarchy.from_distances(printed, tolerance=tolerance)
+        assert len(found.names) == 7
+        worst = (found.distances - torch.tensor(printed, dtype=torch.float64)).abs().max()
+        assert worst <= tolerance * exact.max()
+
+    @given(st.integers(3, 12), st.integers(0, 10**6), st.floats(1e-8, 1e-2))
+    def test_the_tree_is_within_the_tolerance(self, K, seed, tolerance):
+        generator = np.random.default_rng(seed)
+        tree = Hierarchy.from_distances(
+            np.abs(np.subtract.outer(*2 * [generator.normal(size=K)])), linkage="average"
+        )
+        exact = tree.distances.numpy()
+        noise = generator.uniform(-1, 1, size=(K, K))
+        D = exact + tolerance / 3 * exact.max() * (noise + noise.T) / 2 * (exact > 0)
+        assume((D >= 0).all() and (D[exact > 0] > 0).all())
+        found = Hierarchy.from_distances(D, tolerance=tolerance)
+        assert np.abs(found.distances.numpy() - D).max() <= tolerance * D.max() * (1 + 1e-9)
+        assert len(found.names) <= len(tree.names)
+
+    def test_many_small_steps_are_not_one(self):
+        # A comb whose heights rise by less than the tolerance each, and by far more in all.
+        heights = 1 + 0.009 * np.arange(50)
+        larger = np.maximum.outer(np.arange(51), np.arange(51))
+        D = np.where(np.eye(51) > 0, 0.0, heights[np.maximum(larger, 1) - 1])
+        found = Hierarchy.from_distances(D, tolerance=0.01).distances.numpy()
+        assert np.abs(found - D).max() <= 0.01 * D.max()
+
+    def test_lists_are_read_in_double_precision(self):
+        assert Hierarchy.from_distances([[0, 0.1], [0.1, 0]]).height == 0.1
+        with torch.device("meta"):
+            assert Hierarchy.from_distances([[0, 0.1], [0.1, 0]]).distances[0, 1] == 0.1
+
+    def test_a_diagonal_of_rounding(self):
+        D = torch.tensor([[1e-8, 1.0], [1.0, -1e-8]])
+        assert Hierarchy.from_distances(D).distances.tolist() == [[0, 1], [1, 0]]
+
+    @pytest.mark.parametrize(
+        ("tolerance", "error"),
+        [(True, TypeError), ("1", TypeError), (-1e-9, ValueError), (1.0, ValueError)],
+    )
+    def test_tolerances_that_are_none(self, tolerance, error):
+        with pytest.raises(error, match="tolerance"):
+            Hierarchy.from_distances([[0, 1], [1, 0]], tolerance=tolerance)
+        with pytest.raises(ValueError, match="found nan"):
+            Hierarchy.from_distances([[0, 1], [1, 0]], tolerance=float("nan"))
+
+    @pytest.mark.parametrize("what", ["abc", None, [[0, "1"], ["1", 0]], [[0, 1], [1]], [[0, 1j]]])
+    def test_what_is_no_matrix(self, what):
+        with pytest.raises(TypeError, match="matrix of real numbers"):
+            Hierarchy.from_distances(what)
+
+    def test_the_hierarchy_in_place_of_its_distances(self):
+        with pytest.raises(TypeError, match=r"of a hierarchy, hierarchy\.distances"):
+            class_cosines(Hierarchy.from_mapping(BALANCED))
+
+    def test_names_that_are_none(self):
+        for names in (3, [1, 2], {"a", "b"}):
+            with pytest.raises(TypeError, match="names must be a sequence of texts"):
+                Hierarchy.from_distances([[0, 1], [1, 0]], names)
 
     def test_rounding_makes_no_new_nodes(self):
         D = Hierarchy.from_mapping(BALANCED).distances

@@ -12,6 +12,9 @@ from ddn_etf.errors import FeatureError, LabelError
 from ddn_etf.heads import FixedETFHead, HeadOutput, LinearHead, NearestETFHead
 from tests.ddn_etf.losses.cases import EVERY_LOSS, D, K, N, output, random_batch
 
+# Here the weight is a leaf with a gradient, which a loss takes for a learned classifier.
+pytestmark = pytest.mark.filterwarnings("ignore::ddn_etf.losses.LearnedClassifierWarning")
+
 
 @pytest.fixture(params=EVERY_LOSS)
 def loss(request):

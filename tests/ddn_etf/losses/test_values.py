@@ -155,7 +155,11 @@ def test_weighted_sum():
     ("make", "error", "text"),
     [
         (lambda: losses.CrossEntropy(temperature=0), ValueError, "temperature must be a positive"),
-        (lambda: losses.CrossEntropy(class_weights=[1.0]), DtypeError, "floating-point tensor"),
+        (
+            lambda: losses.CrossEntropy(class_weights=[1.0]),
+            DtypeError,
+            "class_weights must be a tensor",
+        ),
         (lambda: losses.CrossEntropy(class_weights=torch.eye(2)), ShapeError, r"shape \(K,\)"),
         (
             lambda: losses.CrossEntropy(class_weights=torch.tensor([1.0, 0.0])),

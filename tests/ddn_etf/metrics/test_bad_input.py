@@ -103,3 +103,52 @@ def test_bad_arguments_are_refused(device, name):
 def test_many_absent_classes_are_not_all_listed():
     with pytest.raises(LabelError, match=r"98 of 100 .*\(2, 3, .*, 11, \.\.\.\)"):
         SplitStatistics.from_features(torch.randn(2, 3), torch.tensor([0, 1]), 100)
+
+
+def test_features_in_place_of_their_statistics():
+    features, labels, weight = collapsed()
+    for metric in (metrics.nc3, metrics.nc4, metrics.accuracy, metrics.ncc_mismatch):
+        with pytest.raises(TypeError, match=r"found Tensor; take them with SplitStatistics\.from"):
+            metric(features, weight)
+    for metric in (metrics.nc1, metrics.variability_collapse_index, metrics.numerical_rank):
+        with pytest.raises(TypeError, match="statistics of a split are needed"):
+            metric(features)
+    assert metrics.nc1(SplitStatistics.from_features(features, labels, 4)) < 1e-12
+
+
+def test_frames_that_cannot_be_compared():
+    weight = torch.randn(6, 4)
+    with pytest.raises(ShapeError, match=r"found second of shape \(6, 1\)"):
+        metrics.squared_distance(weight, weight[:, :1])
+    with pytest.raises(ShapeError, match="found first of shape"):
+        metrics.squared_distance(weight[0], weight[0])
+    with pytest.raises(DtypeError, match="second must be a tensor, found ndarray"):
+        metrics.squared_distance(weight, weight.numpy())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+def test_the_size_of_frames_does_not_matter(scale):
+    """Squares of such numbers over- and underflow."""
+    generator = torch.Generator().manual_seed(0)
+    weight, other = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
+    close = {"rtol": 1e-12, "atol": 1e-14}
+    for metric in (
+        metrics.nc2,
+        metrics.equinorm,
+        metrics.distance_to_nearest_etf,
+        metrics.nearest_simplex_etf,
+        lambda W: metrics.squared_distance(W, other),
+        lambda W: metrics.squared_distance(other, W),
+    ):
+        torch.testing.assert_close(metric(scale * weight), metric(weight), **close)
+    features, labels, _ = collapsed()
+    statistics = SplitStatistics.from_features(features, labels, 4)
+    W = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        metrics.nc3(statistics, scale * W), metrics.nc3(statistics, W), **close
+    )
+
+
+def test_tensors_without_values():
+    with pytest.raises(DtypeError, match="weight lies on the meta device"):
+        metrics.nc2(torch.ones(3, 3, device="meta"))

@@ -172,3 +172,32 @@ def test_k_out_of_range():
             metric(LOGITS, LABELS, D, 7)
     with pytest.raises(ValueError, match="distances are all zero"):
         metrics.hierarchical_precision(LOGITS, LABELS, 0 * D)
+
+
+def test_distances_of_any_kind():
+    expected = metrics.hierarchical_metrics(LOGITS, LABELS, D)
+    risk = metrics.conditional_risk(LOGITS, D)
+    for distances in (D.numpy(), D.tolist(), D.int(), D.double().numpy()):
+        found = metrics.hierarchical_metrics(LOGITS, LABELS, distances)
+        assert found == expected
+        assert torch.equal(metrics.conditional_risk(LOGITS, distances), risk)
+    with pytest.raises(TypeError, match=r"matrix of real numbers, .* hierarchy\.distances"):
+        metrics.mistake_severity(LOGITS, LABELS, Hierarchy.from_distances(D))
+    with pytest.raises(DtypeError, match=r"scores must be a tensor, found ndarray; .*as_tensor"):
+        metrics.mistake_severity(LOGITS.numpy(), LABELS, D)
+    with pytest.raises(DtypeError, match="labels must be a tensor, found ndarray"):
+        metrics.mistake_severity(LOGITS, LABELS.numpy(), D)
+
+
+def test_sizes_of_sets_that_are_none():
+    with pytest.raises(TypeError, match="ks must be a sequence"):
+        metrics.hierarchical_metrics(LOGITS, LABELS, D, 5)
+    with pytest.raises(TypeError, match="k must be an integer"):
+        metrics.hierarchical_metrics(LOGITS, LABELS, D, (1, 2.5))
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        metrics.hierarchical_metrics(LOGITS, LABELS, D, (0,))
+
+
+def test_a_class_that_is_like_none():
+    with pytest.raises(ValueError, match="class 0 is at the largest distance from all classes"):
+        metrics.hierarchical_precision(LOGITS, LABELS, torch.ones(6, 6))

@@ -25,5 +25,5 @@ def test_the_number_of_parameters_that_the_docstring_gives():
 
 @pytest.mark.parametrize("name", ["dim", "channels", "size", "width"])
 def test_arguments_below_one(name):
-    with pytest.raises(ValueError, match=f"needs {name} of at least 1, found 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
         small_convnet(**{name: 0})

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from ddn.errors import ShapeError
 from ddn_etf.models import MODELS, find_model, mlp, small_convnet
 from ddn_etf.models.registry import SMALL_IMAGE
 
@@ -69,5 +70,25 @@ def test_an_oblong_image():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown backbone 'resnet'; known: small-convnet, mlp"):
+    with pytest.raises(ValueError, match="unknown backbone 'resnet' .*; known: small-convnet, mlp"):
         find_model("resnet")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("shape", [(), 3, None, (3, 0, 32), (3, 32.0, 32), "abc"])
+def test_shapes_that_are_none(name, shape):
+    with pytest.raises((TypeError, ValueError), match="input_shape"):
+        find_model(name).build(8, shape)
+
+
+def test_inputs_that_a_network_was_not_built_for():
+    network = find_model("mlp").build(4, (3, 5))
+    assert network(torch.ones(2, 15)).shape == (2, 4)
+    with pytest.raises(ShapeError, match=r"15 numbers per sample, and found \(2, 3, 4\)"):
+        network(torch.ones(2, 3, 4))
+    with pytest.raises(ShapeError, match=r"found \(15,\)"):
+        network(torch.ones(15))
+    with pytest.raises(ShapeError, match=r"256 numbers per sample, and found \(2, 64, 3, 3\)"):
+        find_model("small-convnet").build(4, (1, 8, 8))(torch.ones(2, 1, 12, 12))
+    with pytest.raises(TypeError, match="looked up by its name"):
+        find_model(None)

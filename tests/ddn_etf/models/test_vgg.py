@@ -38,5 +38,5 @@ def test_numbers_out_of_range():
         vgg11(0)
     with pytest.raises(ValueError, match=r"depths\[1\] must be at least 1, found 0"):
         VGG((1, 0, 1, 1, 1))
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="depths must be five numbers, one per group, found"):
         VGG((1, 1))

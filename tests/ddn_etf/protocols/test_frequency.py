@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.errors import LabelError
 from ddn_etf.protocols import frequency_groups, group_accuracies
 
@@ -49,3 +49,32 @@ def test_what_cannot_be_grouped():
         group_accuracies(labels, labels, {"all": [0, 2]})
     with pytest.raises(ShapeError, match=r"found \(2,\) and \(1,\)"):
         group_accuracies(labels, labels[:1], {"all": [0]})
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "text"),
+    [
+        ([], LabelError, "counts is empty"),
+        ([30, float("nan")], LabelError, r"counts\[1\] is nan"),
+        ([30, 1.5], LabelError, r"counts\[1\] is 1.5"),
+        ([30, True], TypeError, r"counts\[1\] must be a number"),
+    ],
+)
+def test_counts_that_are_none(counts, error, text):
+    with pytest.raises(error, match=text):
+        frequency_groups(counts)
+    assert frequency_groups(torch.tensor([500.0, 0.0]))["few"] == [1]
+    with pytest.raises(TypeError, match="many must be an integer"):
+        frequency_groups([1], many=100.5)
+
+
+def test_predictions_that_are_none():
+    labels = torch.tensor([0, 1])
+    with pytest.raises(DtypeError, match="predicted must be integer class indices"):
+        group_accuracies(labels + 0.5, labels, {"all": [0, 1]})
+    with pytest.raises(DtypeError, match="predicted must be a tensor, found ndarray"):
+        group_accuracies(labels.numpy(), labels, {"all": [0, 1]})
+    with pytest.raises(TypeError, match="groups must be a mapping"):
+        group_accuracies(labels, labels, [[0, 1]])
+    with pytest.raises(TypeError, match="a class of the group 'all' must be an integer"):
+        group_accuracies(labels, labels, {"all": [0.5]})

@@ -68,3 +68,18 @@ def test_bad_input():
         seli_mean_gram([3])
     with pytest.raises(ShapeError, match=r"gram must have shape \(3, 3\)"):
         seli_distance(torch.zeros(3, 2), torch.eye(2))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e170, 1e300])
+def test_the_size_does_not_matter(scale):
+    X = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gram = seli_weight_gram([9, 4, 1])
+    expected = seli_distance(X, gram)
+    torch.testing.assert_close(seli_distance(scale * X, gram), expected)
+    torch.testing.assert_close(seli_distance(X, scale * gram), expected)
+
+
+def test_counts():
+    for counts in ([3, 1.5], [3, float("nan")]):
+        with pytest.raises(LabelError, match=r"class_counts\[1\] is"):
+            seli_mean_gram(counts)

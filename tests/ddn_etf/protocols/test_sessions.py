@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddn.errors import ShapeError
+from ddn.errors import DtypeError, ShapeError
 from ddn_etf.data import digits, image_folder
-from ddn_etf.errors import LabelError
+from ddn_etf.errors import FeatureError, LabelError
 from ddn_etf.protocols import few_shot_sessions, predict_seen
 from tests.ddn_etf.data import formats
 
@@ -94,3 +94,20 @@ def test_sessions_that_do_not_come_out_even():
         few_shot_sessions(digits(), base=6, way=2, shot=0)
     with pytest.raises(LabelError, match="class 8 has 131 train samples, fewer than shot = 200"):
         few_shot_sessions(digits(), base=8, way=1, shot=200)
+
+
+def test_logits_without_an_answer():
+    [base, *_] = few_shot_sessions(digits(), base=4, way=3, shot=1)
+    logits = torch.randn(3, 10)
+    logits[1, 2] = torch.nan
+    with pytest.raises(FeatureError, match="logits hold NaN, first in row 1"):
+        predict_seen(logits, base)
+    # What has not been seen yet may be anything, and a class can be ruled out.
+    logits[1, 2], logits[1, 9] = -torch.inf, torch.nan
+    assert predict_seen(logits, base).shape == (3,)
+    with pytest.raises(TypeError, match="session must be a Session"):
+        predict_seen(logits, 4)
+    with pytest.raises(DtypeError, match="logits must be a tensor"):
+        predict_seen(logits.numpy(), base)
+    with pytest.raises(TypeError, match=r"call it: digits\(\)"):
+        few_shot_sessions(digits, base=4, way=3, shot=1)
