@@ -13,6 +13,8 @@ from ddn_etf.commands.evaluate import evaluate_command
 from ddn_etf.commands.report import report_command
 from ddn_etf.commands.train import train_command
 from ddn_etf.commands.ufm import ufm_command
+from ddn_etf.commands.ufm_minimize import ufm_minimize_command
+from ddn_etf.commands.ufm_saddles import ufm_saddles_command
 
 __all__ = ["app"]
 
@@ -26,4 +28,6 @@ app.command("train")(train_command)
 app.command("compare")(compare_command)
 app.command("evaluate")(evaluate_command)
 app.command("ufm")(ufm_command)
+app.command("ufm-minimize")(ufm_minimize_command)
+app.command("ufm-saddles")(ufm_saddles_command)
 app.command("report")(report_command)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddn_etf.commands.configuration import CONFIG_NAME, command_line, config_toml, with_options
 from ddn_etf.commands.shared import (
     errors_in_one_line,
+    interrupted,
     prepare_folder,
     say_written,
     text_table,
     wide_console,
     wrong_arguments,
 )
+from ddn_etf.commands.ufm_options import UfmOptions
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ddn_etf.report_figures import ReportFigure
     from ddn_etf.ufm.experiment import ExperimentResult, ExperimentSettings, Run
 
@@ -30,58 +34,14 @@ UFM_FILES = ("runs.csv", "summary.csv", "versions.json", "report.html")
 """The files beside ``config.toml`` and ``figures`` in the folder of the command."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UfmOptions:
-    """One experiment; what is not given is as the experiment has it."""
-
-    command: ClassVar[str] = "ufm"
-
-    experiment: Annotated[str, typer.Option(help="ufm-10, ufm-100, ufm-200 or ufm-1000.")] = (
-        "ufm-10"
-    )
-    heads: Annotated[str, typer.Option(help="Heads, separated by commas.")] = (
-        "linear,fixed-etf,nearest-etf"
-    )
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 5
-    temperature: Annotated[float, typer.Option(help="Length of the features.")] = 5.0
-    momentum: Annotated[float, typer.Option(help="Of gradient descent.")] = 0.9
-    gap: Annotated[float, typer.Option(help="How near the lower bound the loss must come.")] = 1e-2
-    max_iterations: Annotated[
-        int | None, typer.Option(min=1, help="Iterations after which a run is given up.")
-    ] = None
-    double: Annotated[bool, typer.Option(help="Compute in float64.")] = False
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of PyTorch.")] = 1
-
-    def settings(self) -> ExperimentSettings:
-        """The settings of the experiment.
-
-        Raises:
-            ValueError: an unknown experiment or head, or a number out of its range.
-        """
-        from ddn_etf.ufm.experiment import EXPERIMENTS
-
-        if self.experiment not in EXPERIMENTS:
-            raise ValueError(
-                f"unknown experiment {self.experiment!r}; known experiments: "
-                f"{', '.join(EXPERIMENTS)}"
-            )
-        settings = EXPERIMENTS[self.experiment]
-        return replace(
-            settings,
-            heads=tuple(name.strip() for name in self.heads.split(",") if name.strip()),
-            seeds=tuple(range(self.seeds)),
-            temperature=self.temperature,
-            momentum=self.momentum,
-            gap=self.gap,
-            max_iterations=self.max_iterations or settings.max_iterations,
-            double=self.double,
-        )
-
-
 @with_options(UfmOptions)
 def ufm_command(
     options: UfmOptions,
     output: Annotated[Path, typer.Option(help="Folder of the experiment.")] = Path("ddn-etf-ufm"),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Keep the finished runs in the output folder, do the rest."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in the output folder.")
     ] = False,
@@ -89,32 +49,85 @@ def ufm_command(
     """Compare heads on unconstrained features, by the iterations to near the lower bound.
 
     Every head gets the learning rates of a grid that are best for it on a seed of its own. Prints a
-    table and writes runs.csv, summary.csv, a figure and report.html.
+    table and writes runs.csv, summary.csv, a figure and report.html. Global minima and saddles of the
+    models with weight decay: ufm-minimize and ufm-saddles.
     """
     with errors_in_one_line():
+        if resume and overwrite:
+            raise typer.BadParameter("--resume keeps what --overwrite would replace; give one")
         with wrong_arguments():
             settings = options.settings()
-        from ddn_etf._runtime import reproducible
-        from ddn_etf.ufm.experiment import run_experiment
-
-        prepare_folder(output, UFM_FILES, overwrite=overwrite)
+        prepare_folder(
+            output,
+            UFM_FILES,
+            overwrite=overwrite or resume,
+            instead="another --output, --resume to keep the runs that are finished",
+        )
+        kept = _kept(options, output) if resume else []
         console = wide_console()
+        if kept:
+            console.print(f"kept {len(kept)} finished runs of {output / 'runs.csv'}")
+        result = _run(options, settings, output, kept, console)
+        console.print(text_table(_title(settings), *_table(result)))
+        say_written(console, _write(options, result, kept, output))
 
-        def tell(run: Run) -> None:
-            if not run.tuning:
-                steps = "never" if run.iterations is None else f"{run.iterations} iterations"
-                console.print(f"{run.head:<11} seed {run.seed}  {steps}  loss {run.loss:.4f}")
 
+def _kept(options: UfmOptions, output: Path) -> list[Run]:
+    """The finished runs of a folder with the same options, of whatever heads and seeds."""
+    from ddn_etf.commands.ufm_folders import check_same_options
+    from ddn_etf.ufm.experiment import Run
+    from ddn_etf.ufm.rows import read_rows
+
+    path = output / "runs.csv"
+    if not path.exists():
+        return []
+    check_same_options(options, output, may_differ=("heads", "seeds", "threads"))
+    return read_rows(Run, path)
+
+
+def _run(
+    options: UfmOptions,
+    settings: ExperimentSettings,
+    output: Path,
+    kept: list[Run],
+    console: Console,
+) -> ExperimentResult:
+    """All runs; whenever one has ended, it is in runs.csv."""
+    from ddn_etf._runtime import reproducible
+    from ddn_etf.files import write_atomically
+    from ddn_etf.ufm.experiment import Run, run_experiment
+    from ddn_etf.ufm.rows import rows_csv
+
+    finished = list(kept)
+
+    def save() -> None:
+        write_atomically(output / "runs.csv", rows_csv(Run, finished))
+
+    def tell(run: Run) -> None:
+        finished.append(run)
+        save()
+        if not run.tuning:
+            steps = "never" if run.iterations is None else f"{run.iterations} iterations"
+            console.print(f"{run.head:<11} seed {run.seed}  {steps}  loss {run.loss:.4f}")
+
+    write_atomically(output / CONFIG_NAME, config_toml(options))
+    save()
+    try:
         with reproducible(0, options.threads):
-            result = run_experiment(settings, on_run=tell)
-        console.print(text_table(_title(options, settings), *_table(result)))
-        say_written(console, _write(options, result, output))
+            return run_experiment(settings, on_run=tell, finished=kept)
+    except KeyboardInterrupt:
+        where, config = shlex.quote(str(output)), shlex.quote(str(output / CONFIG_NAME))
+        raise interrupted(
+            f"{len(finished)} finished runs are kept in {output / 'runs.csv'}.",
+            f"ddn-etf ufm --config {config} --output {where} --resume",
+        ) from None
 
 
-def _title(options: UfmOptions, settings: ExperimentSettings) -> str:
+def _title(settings: ExperimentSettings) -> str:
+    stay = f" and to stay there for {settings.hold} more" if settings.hold else ""
     return (
-        f"{options.experiment}: iterations to within {settings.gap:g} of the lower bound, median "
-        "over seeds [range]"
+        f"K = {settings.num_classes}, n = {settings.samples_per_class}, d = {settings.dim}: iterations "
+        f"to within {settings.gap:g} of the lower bound{stay}, median over seeds [range]"
     )
 
 
@@ -130,17 +143,23 @@ def _table(result: ExperimentResult) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _write(options: UfmOptions, result: ExperimentResult, output: Path) -> list[Path]:
+def _write(
+    options: UfmOptions, result: ExperimentResult, kept: list[Run], output: Path
+) -> list[Path]:
     from ddn_etf.files import write_atomically
     from ddn_etf.history import csv_text
     from ddn_etf.report import Origin, render_page
+    from ddn_etf.ufm.experiment import Run
+    from ddn_etf.ufm.rows import rows_csv
     from ddn_etf.versions import versions
 
-    made_with, figure = versions(), _figure(options, result)
+    made_with, figure = versions(), _figure(result)
     configuration = config_toml(options)
     origin = Origin(command_line(options), configuration, made_with)
     contents: dict[str, str | bytes] = {
         CONFIG_NAME: configuration,
+        # Runs that were kept and not asked for, of other heads or more seeds, stay behind the others.
+        "runs.csv": rows_csv(Run, [*result.runs, *(run for run in kept if run not in result.runs)]),
         "summary.csv": csv_text(
             ("head", "median", "minimum", "maximum", "feature_rate", "weight_rate", "seeds"),
             [
@@ -161,7 +180,7 @@ def _write(options: UfmOptions, result: ExperimentResult, output: Path) -> list[
         "report.html": render_page(
             "ufm.html.jinja",
             origin=origin,
-            name=options.experiment,
+            title=_title(result.settings),
             settings=result.settings,
             bound=f"{result.settings.lower_bound:.6g}",
             summary=_table(result),
@@ -169,23 +188,23 @@ def _write(options: UfmOptions, result: ExperimentResult, output: Path) -> list[
         ),
     }
     (output / "figures").mkdir(exist_ok=True)
-    result.write_csv(output / "runs.csv")
     for name, content in contents.items():
         write_atomically(output / name, content)
-    return [output / name for name in ("runs.csv", *contents)]
+    return [output / name for name in contents]
 
 
-def _figure(options: UfmOptions, result: ExperimentResult) -> ReportFigure:
+def _figure(result: ExperimentResult) -> ReportFigure:
     from ddn_etf.figures import iterations_figure, png
     from ddn_etf.report_figures import ReportFigure
 
+    settings = result.settings
     counts = {
         head: [
             math.inf if run.iterations is None else run.iterations
             for run in result.runs
             if run.head == head and not run.tuning
         ]
-        for head in result.settings.heads
+        for head in settings.heads
     }
     words = "; ".join(
         f"{head}: " + ", ".join("never" if math.isinf(n) else str(n) for n in steps)
@@ -196,5 +215,9 @@ def _figure(options: UfmOptions, result: ExperimentResult) -> ReportFigure:
         "Iterations",
         "One dot per seed, a line at the median; a cross is a run that did not get there.",
         f"Iterations by head and seed. {words}.",
-        png(iterations_figure(counts, result.settings.max_iterations, title=options.experiment)),
+        png(
+            iterations_figure(
+                counts, result.settings.max_iterations, title=f"K = {result.settings.num_classes}"
+            )
+        ),
     )

@@ -14,22 +14,21 @@ from ddn_etf.ufm.biases import Bias, FreeBias, NoBias, RegularizedBias
 from ddn_etf.ufm.cross_entropy import CrossEntropyMinimum, cross_entropy_minimum
 from ddn_etf.ufm.extended import ExtendedMinimizer, ExtendedMinimum, extended_minimum
 from ddn_etf.ufm.factors import Minimizer
+from ddn_etf.ufm.features_model import Block, FeaturesModel
+from ddn_etf.ufm.known_minima import ClosedForm, Standing, closed_form
 from ddn_etf.ufm.losses import CrossEntropy, DataTerm, MeanSquaredError
 from ddn_etf.ufm.mean_squared_error import MeanSquaredErrorMinimum, mean_squared_error_minimum
-from ddn_etf.ufm.models import (
-    Block,
-    ExtendedUnconstrainedFeatures,
-    FeaturesModel,
-    UnconstrainedFeatures,
-)
+from ddn_etf.ufm.models import ExtendedUnconstrainedFeatures, UnconstrainedFeatures
 from ddn_etf.ufm.normalized import normalized_lower_bound
 from ddn_etf.ufm.solvers import LBFGS, GradientDescent, Minimization, Solver, TrustRegion
+from ddn_etf.ufm.study import MinimizationRun, minimize_once
 
 __all__ = [
     "LBFGS",
     "Activation",
     "Bias",
     "Block",
+    "ClosedForm",
     "CrossEntropy",
     "CrossEntropyMinimum",
     "DataTerm",
@@ -43,16 +42,20 @@ __all__ = [
     "MeanSquaredError",
     "MeanSquaredErrorMinimum",
     "Minimization",
+    "MinimizationRun",
     "Minimizer",
     "NoBias",
     "ReLU",
     "RegularizedBias",
     "Solver",
+    "Standing",
     "TrustRegion",
     "UnconstrainedFeatures",
+    "closed_form",
     "cross_entropy_minimum",
     "extended_minimum",
     "landscape",
     "mean_squared_error_minimum",
+    "minimize_once",
     "normalized_lower_bound",
 ]

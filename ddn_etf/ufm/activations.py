@@ -7,7 +7,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["Activation", "Linear", "ReLU"]
+from ddn_etf.ufm.checks import check_object
+
+__all__ = ["Activation", "Linear", "ReLU", "check_activation"]
 
 
 class Activation(Protocol):
@@ -16,6 +18,15 @@ class Activation(Protocol):
     def __call__(self, features: Tensor) -> Tensor:
         """Of the shape of ``features``."""
         ...
+
+
+def check_activation(activation: object) -> None:
+    """Check that an activation is an object that can be called.
+
+    Raises:
+        TypeError: a class in place of an object, or something else.
+    """
+    check_object("activation", activation, ("__call__",), "Linear(), ReLU()")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ Each is an object with the weight decay λ_b and with its part in the dual probl
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
+from ddn_etf.ufm.checks import check_number, check_object
 from ddn_etf.ufm.losses import DataTerm
 
 __all__ = ["Bias", "FreeBias", "NoBias", "RegularizedBias", "check_bias"]
@@ -45,12 +45,8 @@ def check_bias(bias: object) -> None:
     Raises:
         TypeError: a class in place of an object, or something else.
     """
-    if isinstance(bias, type) or not hasattr(bias, "weight_decay"):
-        given = bias.__name__ if isinstance(bias, type) else repr(bias)
-        raise TypeError(
-            f"bias is one of NoBias(), FreeBias(), RegularizedBias(weight_decay_b), found {given}; "
-            "for b = 0 give NoBias()"
-        )
+    known = "NoBias() for b = 0, FreeBias(), RegularizedBias(weight_decay_b)"
+    check_object("bias", bias, ("weight_decay", "dual"), known)
 
 
 @dataclass(frozen=True)
@@ -89,17 +85,18 @@ class RegularizedBias:
         weight_decay: λ_b > 0; :class:`FreeBias` is the limit 0 and :class:`NoBias` the limit ∞.
 
     Raises:
+        TypeError: no number.
         ValueError: not a positive number.
     """
 
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight_decay < math.inf:
-            raise ValueError(
-                f"weight_decay of the bias must be a positive number, found {self.weight_decay}; "
-                "FreeBias() has none, and NoBias() is a model without bias"
-            )
+        check_number(
+            "weight_decay of the bias",
+            self.weight_decay,
+            remedy="FreeBias() has none, and NoBias() is a model without bias",
+        )
 
     def dual(self, slope: Tensor, loss: DataTerm, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Any Θ, at the cost ‖Θᵀ1‖²/(2 λ_b)."""

@@ -96,7 +96,7 @@ def cross_entropy_minimum(
         weight_decay_H: λ_H > 0.
 
     Raises:
-        TypeError: K or n is not an integer.
+        TypeError: K or n is not an integer, or a weight decay no number.
         FrameSizeError: K < 2.
         ValueError: n < 1, or a weight decay that is not a positive number.
 

@@ -135,7 +135,7 @@ def extended_minimum(
         weight_decay_H: λ_H > 0, of the features.
 
     Raises:
-        TypeError: K or n is not an integer.
+        TypeError: K or n is not an integer, or a weight decay no number.
         FrameSizeError: K < 2.
         ValueError: n < 1, or a weight decay that is not a positive number.
 

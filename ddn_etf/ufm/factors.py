@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ddn_etf.errors import FrameSizeError
+from ddn_etf.ufm.checks import check_number
 from ddn_etf.validation import check_count, check_num_classes
 
 __all__ = ["Minimizer", "check_decay", "check_model_size", "collapsed_factors", "orthonormal"]
@@ -48,22 +49,25 @@ def check_model_size(num_classes: int, samples_per_class: int) -> None:
         ValueError: n < 1.
     """
     check_num_classes(num_classes)
-    check_count("samples_per_class", samples_per_class, 1)
+    check_count("samples_per_class", samples_per_class, 0)
+    if samples_per_class == 0:
+        raise ValueError(
+            "samples_per_class is 0: without samples there are no features and no loss; use at least 1"
+        )
 
 
 def check_decay(**weight_decays: float) -> None:
     """Check that weight decays are positive numbers.
 
     Raises:
+        TypeError: no number.
         ValueError: one is not; without weight decay the infimum is not attained (cross entropy) or
             minimisers are unbounded.
     """
     for name, value in weight_decays.items():
-        if not 0 < value < math.inf:
-            raise ValueError(
-                f"{name} must be a positive number, found {value}: without weight decay there is no "
-                "bounded set of minimisers"
-            )
+        check_number(
+            name, value, remedy="without weight decay there is no bounded set of minimisers"
+        )
 
 
 def collapsed_factors(

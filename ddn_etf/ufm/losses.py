@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-__all__ = ["CrossEntropy", "DataTerm", "MeanSquaredError"]
+from ddn_etf.ufm.checks import check_object
+
+__all__ = ["CrossEntropy", "DataTerm", "MeanSquaredError", "check_loss"]
 
 
 class DataTerm(Protocol):
@@ -30,6 +32,17 @@ class DataTerm(Protocol):
     def balance(self, slope: Tensor, labels: Tensor) -> Tensor:
         """A point near Θ in the domain of g* whose rows sum to the zero vector, Θᵀ1 = 0."""
         ...
+
+
+def check_loss(loss: object) -> None:
+    """Check that a loss is one of the objects of this module, or one that does what they do.
+
+    Raises:
+        TypeError: a class in place of an object, or something else, such as one of
+            :mod:`ddn_etf.losses`, which are functions of a head's output.
+    """
+    needs = ("__call__", "conjugate", "balance")
+    check_object("loss", loss, needs, "CrossEntropy(), MeanSquaredError() of ddn_etf.ufm")
 
 
 @dataclass(frozen=True)

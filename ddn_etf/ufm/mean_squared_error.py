@@ -122,7 +122,7 @@ def mean_squared_error_minimum(
         bias: NoBias(), FreeBias() or RegularizedBias(λ_b).
 
     Raises:
-        TypeError: K or n is not an integer.
+        TypeError: K or n is not an integer, or the bias no object, or a weight decay no number.
         FrameSizeError: K < 2.
         ValueError: n < 1, or a weight decay that is not a positive number.
 

@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddn_etf.ufm.models import FeaturesModel
+from ddn_etf.ufm.checks import check_number
+from ddn_etf.ufm.features_model import FeaturesModel
+from ddn_etf.validation import check_count
 
 __all__ = ["LBFGS", "GradientDescent", "Minimization", "Solver", "TrustRegion"]
 
@@ -68,6 +70,7 @@ class GradientDescent:
         max_iterations: steps at most.
 
     Raises:
+        TypeError: no number, or not a whole one where one is needed.
         ValueError: a number is out of its range.
     """
 
@@ -77,10 +80,12 @@ class GradientDescent:
     max_iterations: int = 100_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be a positive number, found {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), found {self.momentum}")
+        check_number("learning_rate", self.learning_rate)
+        check_number("momentum", self.momentum, inclusive=True)
+        if self.momentum >= 1:
+            raise ValueError(
+                f"momentum must lie in [0, 1), found {self.momentum}: from 1 on it never decays"
+            )
         _check_stopping(self.tolerance, self.max_iterations)
 
     def minimize(self, model: FeaturesModel, start: Tensor) -> Minimization:
@@ -115,6 +120,7 @@ class LBFGS:
         memory: number of curvature pairs.
 
     Raises:
+        TypeError: no number, or not a whole one where one is needed.
         ValueError: a number is out of its range.
     """
 
@@ -124,6 +130,7 @@ class LBFGS:
 
     def __post_init__(self) -> None:
         _check_stopping(self.tolerance, self.max_iterations)
+        check_count("memory", self.memory, 1)
 
     def minimize(self, model: FeaturesModel, start: Tensor) -> Minimization:
         """Steps until the gradient is small, or rounding ends the progress."""
@@ -152,6 +159,7 @@ class TrustRegion:
         max_iterations: steps at most.
 
     Raises:
+        TypeError: no number, or not a whole one where one is needed.
         ValueError: a number is out of its range.
     """
 
@@ -168,10 +176,8 @@ class TrustRegion:
 
 
 def _check_stopping(tolerance: float, max_iterations: int) -> None:
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be a positive number, found {tolerance}")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, found {max_iterations}")
+    check_number("tolerance", tolerance)
+    check_count("max_iterations", max_iterations, 1)
 
 
 def _scipy(

@@ -16,6 +16,7 @@ from ddn_etf.ufm.landscape.curvature import (
     negative_curvature,
     smallest_eigenvalue,
 )
+from ddn_etf.ufm.landscape.groups import PointGroup, PointRow, group_points, point_row
 
 __all__ = [
     "Certificate",
@@ -23,10 +24,14 @@ __all__ = [
     "Eigenpair",
     "Kind",
     "NegativeCurvature",
+    "PointGroup",
+    "PointRow",
     "StrictSaddleReport",
     "certify",
     "classify",
+    "group_points",
     "negative_curvature",
+    "point_row",
     "smallest_eigenvalue",
     "strict_saddle_report",
 ]

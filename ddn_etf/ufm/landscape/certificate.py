@@ -20,6 +20,11 @@ Away from critical points the same spectrum bounds how far f is from its minimum
 ∇g scaled down to ‖Θ‖₂ <= ν is such a point; D(∇g) = f* at a minimum. This bound needs no criticality,
 no tolerance and no minimum number of features.
 
+In floating point both are read with tolerances, and both are asked for. Near K√(nλ_Wλ_H) = 1, where
+zero turns from a saddle into the minimum, the spectrum alone says little: at zero the excess
+‖∇_Z g‖₂/ν - 1 is 1/(Kq) - 1 with q = √(nλ_Wλ_H), so that a tolerance t takes the saddle for a minimum
+where 1 - t < Kq < 1. The values differ by no more than the order of t² there, and the gap says so.
+
 The certificate is sufficient for every number of features. It is necessary where the minimum of F is
 one of f, which d >= K ensures: with fewer features a minimum of f may lie above it, uncertified.
 """
@@ -33,9 +38,14 @@ import torch
 from torch import Tensor
 
 from ddn_etf.ufm.activations import Linear
-from ddn_etf.ufm.models import FeaturesModel, UnconstrainedFeatures
+from ddn_etf.ufm.checks import check_number
+from ddn_etf.ufm.features_model import FeaturesModel
+from ddn_etf.ufm.models import UnconstrainedFeatures
 
 __all__ = ["Certificate", "certify", "require_linear_layer"]
+
+_ROUNDING = 1e-12
+"""Of f and of its lower bound in float64, both sums of terms of order 1."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class Certificate:
         spectral_norm: ‖∇_Z g‖₂.
         threshold: √(λ_W λ_H).
         lower_bound: a number D <= f* that holds whatever the point is, up to rounding.
-        tolerance: how far ‖∇_Z g‖₂ may exceed the threshold, relative to it.
+        tolerance: how far ‖∇_Z g‖₂ may exceed the threshold, relative to it, and f the lower bound,
+            relative to f.
         gradient_tolerance: how large ‖∇f‖₂ may be at a critical point, relative to the threshold.
     """
 
@@ -66,8 +77,22 @@ class Certificate:
         return self.threshold - self.spectral_norm
 
     @property
+    def excess(self) -> float:
+        """‖∇_Z g‖₂/√(λ_Wλ_H) - 1, zero at a minimum with Z ≠ 0, negative at one with Z = 0.
+
+        Positive at a saddle.
+        """
+        return self.spectral_norm / self.threshold - 1
+
+    @property
     def gap(self) -> float:
-        """f - D, a bound on f - f*; its rounding error may make it slightly negative."""
+        """f - D, at least f - f*, so that no point is lower by more.
+
+        It holds at every point, critical or not, and whatever the tolerances are. At a minimum it is 0;
+        near one it is of the order of ‖∇f‖ ‖v‖, much larger than f - f*. A large gap refutes nothing: it
+        says that the gradient is not small enough yet, that the point is a saddle, or that d < K.
+        Rounding may make it slightly negative, by 1e-12 at most where f is not above some units.
+        """
         return self.value - self.lower_bound
 
     @property
@@ -77,15 +102,28 @@ class Certificate:
 
     @property
     def is_global(self) -> bool:
-        """Whether the point is critical and ‖∇_Z g‖₂ <= (1 + tolerance) √(λ_Wλ_H)."""
-        return self.is_critical and self.margin >= -self.tolerance * self.threshold
+        """Whether the point is a global minimum, as closely as the tolerances say.
+
+        All three are asked for: the point is critical; ‖∇_Z g‖₂ <= (1 + tolerance) √(λ_Wλ_H); and the
+        bound is met, f - D <= tolerance f + 1e-12, the last number being the rounding of f. So True is a
+        guarantee for the value, f <= (1 + tolerance) f* to first order. For the point itself it is one
+        only where another critical point with so nearly the same value cannot be: not where
+        |K√(nλ_Wλ_H) - 1| <= tolerance.
+
+        False without :attr:`excess` worth speaking of says that the solver stopped early.
+        """
+        return (
+            self.is_critical
+            and self.excess <= self.tolerance
+            and self.gap <= self.tolerance * self.value + _ROUNDING
+        )
 
 
 def certify(
     model: FeaturesModel,
     vector: Tensor,
     *,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-6,
     gradient_tolerance: float = 1e-4,
 ) -> Certificate:
     """‖∇_Z g‖₂ against √(λ_Wλ_H), and a lower bound on f*, at one point.
@@ -93,17 +131,22 @@ def certify(
     Args:
         model: an :class:`ddn_etf.ufm.UnconstrainedFeatures` without ReLU.
         vector: the point, (size,). It is read in float64.
-        tolerance: how far ‖∇_Z g‖₂ may exceed the threshold, relative to it.
+        tolerance: how far ‖∇_Z g‖₂ may exceed the threshold, relative to it, and f the lower bound,
+            relative to f, at what is called a global minimum. A solver must have gone far enough for
+            it: 1e-6 is met by :class:`ddn_etf.ufm.LBFGS` and :class:`ddn_etf.ufm.TrustRegion` as they
+            are. A larger one calls saddles minima where K√(nλ_Wλ_H) is as near 1.
         gradient_tolerance: ‖∇f‖₂ up to which a point counts as critical, relative to the threshold.
 
     Raises:
         TypeError: a model with two layers or ReLU: there is no such certificate for it.
-        ValueError: the point holds NaN or infinity.
+        ValueError: the point holds NaN or infinity, or a tolerance is not a positive number.
         ShapeError, DtypeError: no point of the model.
 
     Source: Zhu et al., "A Geometric Analysis of Neural Collapse with Unconstrained Features" (2021).
     """
     linear = require_linear_layer(model)
+    check_number("tolerance", tolerance)
+    check_number("gradient_tolerance", gradient_tolerance)
     if not torch.isfinite(vector).all():
         raise ValueError("the point holds NaN or infinity: there is nothing to certify")
     vector = vector.detach().to(torch.float64)

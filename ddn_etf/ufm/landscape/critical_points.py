@@ -6,18 +6,20 @@ Features", 2021, theorem 3.2, for d > K), so a report on many critical points is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import torch
 from torch import Tensor
 
+from ddn_etf.ufm.checks import check_number, check_object
 from ddn_etf.ufm.landscape.certificate import Certificate, certify, require_linear_layer
 from ddn_etf.ufm.landscape.curvature import smallest_eigenvalue
 from ddn_etf.ufm.landscape.search import DEFAULT_SEARCHES, Search
 from ddn_etf.ufm.models import UnconstrainedFeatures
+from ddn_etf.validation import check_count
 
 __all__ = ["CriticalPoint", "Kind", "StrictSaddleReport", "classify", "strict_saddle_report"]
 
@@ -108,8 +110,9 @@ def classify(
 ) -> CriticalPoint:
     """The kind of one critical point.
 
-    A global minimum is certified by ‖∇_Z g‖₂ <= √(λ_Wλ_H), a strict saddle by an eigenvalue of ∇²f below
-    minus ``eigenvalue_tolerance`` times √(λ_Wλ_H).
+    A global minimum is one that :attr:`Certificate.is_global` says, to 1e-6: ‖∇_Z g‖₂ <= √(λ_Wλ_H) and a
+    value at its lower bound. A strict saddle has an eigenvalue of ∇²f below minus
+    ``eigenvalue_tolerance`` times √(λ_Wλ_H).
 
     Args:
         model: without ReLU.
@@ -120,9 +123,10 @@ def classify(
 
     Raises:
         TypeError: a model with two layers or ReLU.
-        ValueError: no critical point, or NaN or infinity.
+        ValueError: no critical point, NaN or infinity, or a tolerance that is not a positive number.
         SolveError: the Lanczos method has not converged.
     """
+    check_number("eigenvalue_tolerance", eigenvalue_tolerance)
     certificate = certify(model, vector, gradient_tolerance=gradient_tolerance)
     if not certificate.is_critical:
         raise ValueError(
@@ -153,6 +157,7 @@ def strict_saddle_report(
     seed: int = 0,
     gradient_tolerance: float = 1e-6,
     max_attempts: int | None = None,
+    on_point: Callable[[CriticalPoint], None] | None = None,
 ) -> StrictSaddleReport:
     """Find critical points by several searches in turn, each from its own random start, and classify them.
 
@@ -163,18 +168,26 @@ def strict_saddle_report(
         seed: decides all random numbers.
         gradient_tolerance: ‖∇f‖₂ up to which a point counts as critical, relative to √(λ_Wλ_H).
         max_attempts: give up after so many searches; 10 ``count`` if not given.
+        on_point: called with every critical point as soon as it is classified.
 
     Raises:
-        TypeError: a model with two layers or ReLU.
-        ValueError: no search given.
+        TypeError: a model with two layers or ReLU, or a search that is a class.
+        ValueError: no search given, or ``count`` or ``max_attempts`` below 1.
         SolveError: the Lanczos method has not converged.
     """
     require_linear_layer(model)
+    check_count("count", count, 1)
+    searches = tuple(searches)
+    for search in searches:
+        check_object("search", search, ("name", "find"), "the objects of landscape.search")
+    if not searches:
+        raise ValueError("no search given; DEFAULT_SEARCHES has several")
     generator = torch.Generator().manual_seed(seed)
     points: list[CriticalPoint] = []
     limit = 10 * count if max_attempts is None else max_attempts
+    check_count("max_attempts", limit, 1)
     attempts = 0
-    for search in _in_turn(tuple(searches)):
+    for search in cycle(searches):
         if len(points) >= count or attempts >= limit:
             break
         attempts += 1
@@ -184,11 +197,6 @@ def strict_saddle_report(
                 model, vector, gradient_tolerance=gradient_tolerance, source=search.name
             )
             points.append(point)
+            if on_point is not None:
+                on_point(point)
     return StrictSaddleReport(tuple(points), attempts)
-
-
-def _in_turn(searches: tuple[Search, ...]) -> Iterator[Search]:
-    if not searches:
-        raise ValueError("no search given; DEFAULT_SEARCHES has several")
-    while True:
-        yield from searches

@@ -28,8 +28,8 @@ from scipy.sparse.linalg import ArpackNoConvergence
 from torch import Tensor
 
 from ddn.errors import SolveError
+from ddn_etf.ufm.features_model import FeaturesModel
 from ddn_etf.ufm.landscape.certificate import require_linear_layer
-from ddn_etf.ufm.models import FeaturesModel
 
 __all__ = ["Eigenpair", "NegativeCurvature", "negative_curvature", "smallest_eigenvalue"]
 

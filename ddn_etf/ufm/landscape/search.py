@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from ddn_etf.ufm.factors import orthonormal
-from ddn_etf.ufm.models import FeaturesModel, UnconstrainedFeatures
+from ddn_etf.ufm.features_model import FeaturesModel
+from ddn_etf.ufm.models import UnconstrainedFeatures
 from ddn_etf.ufm.solvers import LBFGS
 
 __all__ = [

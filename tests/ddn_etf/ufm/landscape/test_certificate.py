@@ -12,15 +12,17 @@ from ddn_etf.ufm import (
     LBFGS,
     CrossEntropy,
     FreeBias,
+    GradientDescent,
     MeanSquaredError,
     NoBias,
     RegularizedBias,
     ReLU,
+    TrustRegion,
     UnconstrainedFeatures,
     cross_entropy_minimum,
     mean_squared_error_minimum,
 )
-from ddn_etf.ufm.landscape import certify
+from ddn_etf.ufm.landscape import Kind, certify, classify
 from tests.ddn_etf.ufm.cases import (
     ONE_LAYER,
     at_minimum,
@@ -141,3 +143,75 @@ def test_bad_input():
     vector[3] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         certify(model, vector)
+
+
+def near_the_border(Kq, K=4, n=5):
+    """Cross entropy with K√(nλ_Wλ_H) = Kq: zero is the minimum from 1 on, and a saddle below."""
+    decay = Kq / K / math.sqrt(n)
+    model = UnconstrainedFeatures(
+        num_classes=K,
+        samples_per_class=n,
+        dim=6,
+        weight_decay_W=decay,
+        weight_decay_H=decay,
+        bias=FreeBias(),
+    )
+    return model, cross_entropy_minimum(K, n, decay, decay)
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 5e-5, 1e-5, 2e-6])
+def test_zero_just_below_the_border_is_no_minimum(distance):
+    model, minimum = near_the_border(1 - distance)
+    found = certify(model, zero(model))
+    assert found.is_critical
+    assert found.excess == pytest.approx(distance / (1 - distance), rel=1e-6)
+    assert not found.is_global
+    assert classify(model, zero(model)).kind is Kind.STRICT_SADDLE
+    # The bound holds all the same, and is of second order.
+    assert 0 < found.value - minimum.value <= found.gap + 1e-15
+    assert found.gap < distance**2 * 10
+    assert certify(model, at_minimum(model, minimum, seed=0)).is_global
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 5e-5, 1e-2])
+def test_zero_above_the_border_is_the_minimum(distance):
+    model, minimum = near_the_border(1 + distance)
+    found = certify(model, zero(model))
+    assert found.is_global
+    assert abs(found.gap) < 1e-14
+    assert found.value == pytest.approx(minimum.value, rel=1e-14)
+
+
+def test_nearer_to_the_border_than_the_tolerance_the_value_is_still_guaranteed():
+    model, minimum = near_the_border(1 - 5e-7)
+    found = certify(model, zero(model))
+    assert found.is_global
+    assert found.value - minimum.value <= found.gap + 1e-15 < 1e-12
+    assert not certify(model, zero(model), tolerance=1e-7).is_global
+
+
+def test_a_looser_tolerance_does_not_replace_the_bound():
+    """At a saddle with an excess of 10 %, a tolerance of as much is not enough: its gap is larger."""
+    model, minimum = near_the_border(0.5)
+    found = certify(model, zero(model), tolerance=0.05)
+    assert found.gap > 0.05 * found.value
+    generous = certify(model, zero(model), tolerance=1.5)
+    assert generous.is_global
+    assert generous.value <= (1 + 1.5) * minimum.value
+
+
+@pytest.mark.parametrize("solver", [LBFGS(), TrustRegion(), GradientDescent(0.5, 0.95)], ids=str)
+@pytest.mark.parametrize("case", ONE_LAYER[:3], ids=name)
+def test_what_solvers_find_is_certified_at_the_default_tolerances(case, solver):
+    model, minimum = case
+    found = certify(model, solver.minimize(model, start(model, 0)).vector)
+    assert found.is_global
+    assert found.gap >= found.value - minimum.value - 1e-14
+
+
+@pytest.mark.parametrize("name", ["tolerance", "gradient_tolerance"])
+@pytest.mark.parametrize("value", [0.0, -1e-6, math.nan])
+def test_a_tolerance_is_a_positive_number(name, value):
+    model = cross_entropy_model()
+    with pytest.raises(ValueError, match=f"{name} must be a positive number"):
+        certify(model, zero(model), **{name: value})
