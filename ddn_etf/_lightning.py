@@ -43,10 +43,10 @@ class Splits(L.LightningDataModule):
     of their own.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batches: ShuffledBatches) -> None:
         super().__init__()
         self._train, self._test = dataset.train_split, dataset.test_split
-        self._batches = ShuffledBatches(len(self._train), batch_size, seed)
+        self._batches = batches
         self._generator = torch.Generator()
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -77,8 +77,15 @@ def make_trainer(
     on_epoch: Callable[[EpochRecord], None] | None,
     *,
     tensorboard: bool,
+    unused_parameters: bool = False,
 ) -> L.Trainer:
-    """A trainer that says nothing by itself and keeps what it does in a folder."""
+    """A trainer that says nothing by itself and keeps what it does in a folder.
+
+    With ``unused_parameters``, some parameters may get no gradient, which processes have to find out.
+    """
+    strategy = "ddp" if settings.devices > 1 else settings.strategy
+    if strategy == "ddp" and unused_parameters:
+        strategy = "ddp_find_unused_parameters_true"
     callbacks: list[L.Callback] = [_AfterEpoch(folder, on_epoch)]
     if folder is not None:
         callbacks.append(
@@ -93,7 +100,7 @@ def make_trainer(
         return L.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
-            strategy="ddp" if settings.devices > 1 else settings.strategy,
+            strategy=strategy,
             precision={"32": "32-true"}.get(settings.precision, settings.precision),  # type: ignore[arg-type]
             max_epochs=settings.epochs,
             deterministic=True,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +14,17 @@ from torch.utils.data import Sampler
 from ddn.errors import DeclarativeNodeError, DtypeError, ShapeError
 from ddn_etf.errors import LabelError
 
-__all__ = ["BatchSizeError", "ShuffledBatches", "StratifiedBatches", "epoch_seed"]
+__all__ = [
+    "BATCHES",
+    "BatchOrder",
+    "BatchSizeError",
+    "Shuffled",
+    "ShuffledBatches",
+    "Stratified",
+    "StratifiedBatches",
+    "check_seed",
+    "epoch_seed",
+]
 
 
 class BatchSizeError(DeclarativeNodeError, ValueError):
@@ -31,9 +44,12 @@ class ShuffledBatches(Sampler[list[int]]):
 
     Raises:
         BatchSizeError: ``batch_size`` is below 1 or above ``size``.
+        TypeError: the seed is not an integer.
+        ValueError: the seed is none of :func:`check_seed`.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        check_seed(seed)
         if not 1 <= batch_size <= size:
             raise BatchSizeError(
                 f"batch_size = {batch_size} must lie between 1 and the number of training samples, "
@@ -80,6 +96,7 @@ class StratifiedBatches(ShuffledBatches):
 
     Raises:
         BatchSizeError: ``batch_size`` is below 1 or above N.
+        TypeError, ValueError: the seed is none of :func:`check_seed`.
         ShapeError: labels are not (N,).
         DtypeError: labels are not integers.
         LabelError: a label is negative.
@@ -104,9 +121,57 @@ class StratifiedBatches(ShuffledBatches):
         return by_class[place.argsort(stable=True)]
 
 
+class BatchOrder(Protocol):
+    """What a run needs to make its batches; a frozen dataclass with this method is one."""
+
+    def build(self, labels: Tensor, batch_size: int, seed: int) -> ShuffledBatches:
+        """The batches of the samples with these labels, (N,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """:class:`ShuffledBatches`: all samples in random order."""
+
+    def build(self, labels: Tensor, batch_size: int, seed: int) -> ShuffledBatches:
+        """The batches of a run."""
+        return ShuffledBatches(len(labels), batch_size, seed)
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """:class:`StratifiedBatches`: every class has nearly its share of each batch."""
+
+    def build(self, labels: Tensor, batch_size: int, seed: int) -> ShuffledBatches:
+        """The batches of a run."""
+        return StratifiedBatches(labels, batch_size, seed)
+
+
+BATCHES: dict[str, BatchOrder] = {"shuffled": Shuffled(), "stratified": Stratified()}
+"""The orders of samples by their names on the command line."""
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """One number for a pair; different pairs with epochs below 2^20 have different numbers."""
-    return (seed << 20) + epoch
+    return (int(seed) << 20) + epoch
+
+
+def check_seed(seed: int) -> None:
+    """Check that a number can be the seed of a run.
+
+    A generator of PyTorch takes 64 bits, of which the epoch has 20 (:func:`epoch_seed`).
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: not in -2^43, ..., 2^43 - 1.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an integer, found {seed!r}")
+    if not -(2**43) <= seed < 2**43:
+        raise ValueError(
+            f"seed must lie in -2^43, ..., 2^43 - 1 = {2**43 - 1}, found {seed}: seed and epoch share "
+            "the 64 bits of a generator"
+        )
 
 
 def _check_labels(labels: Tensor) -> None:

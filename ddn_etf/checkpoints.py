@@ -11,13 +11,19 @@ import io
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ddn.errors import DeclarativeNodeError
+from ddn_etf._description import describe, describe_modules, digest
+from ddn_etf.data.dataset import Dataset, LazyInputs
 from ddn_etf.files import write_atomically
 from ddn_etf.settings import TrainingSettings
 
@@ -25,6 +31,7 @@ __all__ = [
     "BACKUP_NAME",
     "CHECKPOINT_NAME",
     "ResumeError",
+    "another_run",
     "check_checkpoint",
     "read_checkpoint",
     "run_identity",
@@ -43,10 +50,51 @@ class ResumeError(DeclarativeNodeError, RuntimeError):
 
 
 def run_identity(
-    head: str, seed: int, settings: TrainingSettings, dataset: str = "digits"
+    name: str,
+    seed: int,
+    settings: TrainingSettings,
+    dataset: Dataset,
+    head: nn.Module,
+    backbone: nn.Module,
 ) -> dict[str, Any]:
-    """Everything that must agree for a resumed run to equal an uninterrupted one."""
-    return {"head": head, "seed": seed, "dataset": dataset, **settings.as_table()}
+    """Everything that must agree for a resumed run to equal an uninterrupted one.
+
+    Names do not decide: there are imbalanced and noisy variants of one data set, and heads of one
+    kind with other options. Of the data this has the number of train samples and a digest of all
+    labels, of all inputs and of the tree of the classes; of inputs that are read when they are asked
+    for, a digest of 64 of each split. Of head and backbone it has the type and the plain public
+    attributes of every module.
+
+    Args:
+        name: of the method.
+        seed: of the run.
+        settings: of the run.
+        dataset: train and test split.
+        head: untrained.
+        backbone: untrained.
+
+    Returns:
+        Numbers and text, which are the same in every process.
+    """
+    distances = dataset.class_distances
+    # Inputs that are read when they are asked for may be views drawn at random.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inputs = [digest(_inputs(each)) for each in (dataset.train_inputs, dataset.test_inputs)]
+    return {
+        "head": name,
+        "seed": seed,
+        "dataset": dataset.name,
+        **settings.as_table(),
+        "train_samples": len(dataset.train_labels),
+        "train_labels": digest([dataset.train_labels]),
+        "train_inputs": inputs[0],
+        "test_labels": digest([dataset.test_labels]),
+        "test_inputs": inputs[1],
+        "hierarchy": "none" if distances is None else digest([distances]),
+        "head_options": _describe_head(head),
+        "backbone": describe_modules(backbone),
+    }
 
 
 def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -109,24 +157,101 @@ def check_checkpoint(
 
     Raises:
         ResumeError: no file, a damaged file or one of another kind, another run, or more epochs
-            than wanted.
+            than wanted. Names what differs.
+
+    Warns:
+        UserWarning: the checkpoint is of an earlier version, which did not keep all of this; what it
+            did not keep cannot be compared.
     """
     checkpoint = read_checkpoint(path)
     found, epochs = checkpoint["run"], len(checkpoint["history"])
-    for name, value in wanted.items():
-        if name == "epochs" and may_be_longer:
-            continue
-        if found.get(name) != value:
-            raise ResumeError(
-                f"{path} belongs to a run with {name} = {found.get(name)!r}, and {name} = "
-                f"{value!r} is asked for; resume with the same {name}, or start a new run"
-            )
+    difference = another_run(found, wanted, apart_from={"epochs"} if may_be_longer else set())
+    if difference is not None:
+        raise ResumeError(f"{path} belongs to {difference}, or start a new run")
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        warnings.warn(
+            f"{path} was written by an earlier version, which did not keep {', '.join(absent)}; "
+            "whether these are still the same cannot be checked",
+            stacklevel=2,
+        )
     if epochs > wanted["epochs"]:
         raise ResumeError(
             f"{path} already has {epochs} epochs, and {wanted['epochs']} are asked for; ask for "
             "at least as many"
         )
     return checkpoint
+
+
+def another_run(
+    found: dict[str, Any], wanted: dict[str, Any], *, apart_from: set[str]
+) -> str | None:
+    """How the run of a checkpoint differs from the one wanted, with the remedy; None if it does not.
+
+    Args:
+        found: the entry ``run`` of the checkpoint. What it does not have is not compared.
+        wanted: :func:`run_identity`.
+        apart_from: names that may differ.
+    """
+    for name, value in wanted.items():
+        if name in apart_from or name not in found or found[name] == value:
+            continue
+        if name in _DATA:
+            return (
+                f"a run with other {_DATA[name]} ({found[name]} there, {value} now); resume with the "
+                "same data, imbalance and label noise included"
+            )
+        there, here = _first_difference(found[name], value)
+        title = name.replace("_", " ") if name in _TEXTS else name
+        return (
+            f"a run with {title} = {there!r}, and {title} = {here!r} is asked for; resume with the "
+            f"same {title}"
+        )
+    return None
+
+
+_DATA = {
+    "train_samples": "number of train samples",
+    "train_labels": "train labels",
+    "train_inputs": "train inputs",
+    "test_labels": "test labels",
+    "test_inputs": "test inputs",
+    "hierarchy": "distances between the classes in their hierarchy",
+}
+"""What of the identity is told of the data set, in words."""
+
+_TEXTS = frozenset({"head_options", "backbone"})
+
+_LAZY_SAMPLES = 64
+
+
+def _inputs(inputs: Tensor | LazyInputs) -> Iterator[Tensor]:
+    """The tensors that stand for the inputs of a split."""
+    yield torch.tensor(inputs.shape)
+    if isinstance(inputs, Tensor):
+        yield from inputs.split(4096)
+    else:
+        count = min(len(inputs), _LAZY_SAMPLES)
+        yield inputs[[k * len(inputs) // count for k in range(count)]]
+
+
+def _describe_head(head: nn.Module) -> str:
+    """Options of a head; those that follow a schedule are plain attributes at the start only."""
+    lines = [describe_modules(head)]
+    for path, module in head.named_modules():
+        schedules = getattr(module, "_schedules", {})
+        lines += [f"{path}.{name}: {describe(schedules[name])}" for name in sorted(schedules)]
+    return "\n".join(lines)
+
+
+def _first_difference(found: Any, wanted: Any) -> tuple[Any, Any]:
+    """Of texts of several lines, the first that differ."""
+    if not (isinstance(found, str) and isinstance(wanted, str)):
+        return found, wanted
+    for there, here in zip_longest(found.splitlines(), wanted.splitlines(), fillvalue="none"):
+        if there != here:
+            return there, here
+    return found, wanted
 
 
 def _read(path: Path) -> dict[str, Any]:

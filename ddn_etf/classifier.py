@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ddn.errors import DeclarativeNodeError
 from ddn_etf._extras import optional_import
 from ddn_etf.batches import epoch_seed
-from ddn_etf.checkpoints import run_identity
 from ddn_etf.heads import Head, HeadOutput
 from ddn_etf.history import EpochRecord
 from ddn_etf.losses import CrossEntropy, Loss
@@ -64,8 +63,11 @@ class Classifier(L.LightningModule):
         settings: the optimiser's numbers and the loss.
         name: of the method, for the history.
         seed: of the run.
-        dataset: its name, which a run that is resumed must share.
+        dataset: its name.
         class_distances: D, (K, K), with which mistakes are measured; None to leave that out.
+        identity: what a run that is resumed must share, as
+            :func:`ddn_etf.checkpoints.run_identity` says it; kept in checkpoints. Without it they
+            say no more than the arguments here do.
     """
 
     def __init__(
@@ -78,11 +80,18 @@ class Classifier(L.LightningModule):
         dataset: str = "digits",
         *,
         class_distances: Tensor | None = None,
+        identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.settings, self.name, self.seed, self.dataset = settings, name, seed, dataset
         self.class_distances = class_distances
+        self.identity = identity or {
+            "head": name,
+            "seed": seed,
+            "dataset": dataset,
+            **settings.as_table(),
+        }
         self.history: list[EpochRecord] = []
         self.snapshots: list[Snapshot] = []
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -93,7 +102,7 @@ class Classifier(L.LightningModule):
         return logits
 
     def on_train_epoch_end(self) -> None:
-        """One step of the schedules of the head, where it has any."""
+        """One step of the schedules of the head, where it has any: they move once per epoch."""
         self.head.advance()
 
     def on_train_epoch_start(self) -> None:
@@ -168,7 +177,7 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the history, and what the run was, beside the weights."""
-        checkpoint["run"] = run_identity(self.name, self.seed, self.settings, self.dataset)
+        checkpoint["run"] = dict(self.identity)
         checkpoint["history"] = [asdict(record) for record in self.history]
         checkpoint["snapshots"] = [asdict(each) for each in self.snapshots]
 

@@ -96,6 +96,7 @@ def compare(
     on_kept: Callable[[EpochRecord], None] | None = None,
     folder: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     tensorboard: bool = False,
 ) -> Comparison:
     """Train every head with every seed, one run after the other.
@@ -115,17 +116,23 @@ def compare(
         folder: where every run has a folder of its own, :func:`run_folder`, with its checkpoint.
         resume: keep the runs that are finished there, go on with the one that was interrupted, and
             train those that are missing.
+        overwrite: replace the runs that are there.
         tensorboard: also write logs for TensorBoard into the folders of the runs.
 
     Returns:
         The records of all runs, grouped by head and then by seed.
 
     Raises:
-        ResumeError: ``resume`` with a run in the folder that had other settings, or without folder.
+        ResumeError: ``resume`` with a run in the folder that had other settings or data, or without
+            folder.
+        FileExistsError: one of the runs is in the folder, and neither ``resume`` nor ``overwrite``
+            says what is to become of it; nothing has been trained.
         ValueError: a head needs a hierarchy of the classes and the data set has none.
     """
     settings = settings or TrainingSettings()
     check_hierarchy(methods, dataset.name, has_hierarchy=dataset.hierarchy is not None)
+    if folder is not None and not resume and not overwrite:
+        _check_free(folder, methods, seeds)
     records: list[EpochRecord] = []
     for method in methods:
         for seed in seeds:
@@ -148,12 +155,24 @@ def compare(
                 on_epoch=on_epoch,
                 checkpoint_dir=place,
                 resume=started or (resume and folder is None),
+                overwrite=overwrite,
                 tensorboard=tensorboard,
             ).history
             if on_kept is not None and kept:
                 on_kept(history[-1])
             records += history
     return Comparison(dataset.name, settings, tuple(methods), tuple(seeds), tuple(records))
+
+
+def _check_free(folder: Path, methods: Sequence[Method], seeds: Sequence[int]) -> None:
+    for method in methods:
+        for seed in seeds:
+            path = run_folder(folder, method.name, seed) / CHECKPOINT_NAME
+            if path.is_file():
+                raise FileExistsError(
+                    f"{path} is the checkpoint of a run; give resume=True to keep the runs that are "
+                    "finished, overwrite=True to replace them, or another folder"
+                )
 
 
 def run_folder(folder: Path, head: str, seed: int) -> Path:

@@ -7,12 +7,14 @@ normalised the same way, h = tau f / ||f||, and differ only in where the classif
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ddn_etf._names import find_named
 from ddn_etf.data.registry import DATASETS
 from ddn_etf.frames import orthogonal_frame, softmax_code
+from ddn_etf.head_options import HeadOptions
 from ddn_etf.heads import (
     FixedETFHead,
     FixedFrameHead,
@@ -22,7 +24,11 @@ from ddn_etf.heads import (
     NearestETFHead,
     NearestFrameHead,
     NearestHAFrameHead,
+    NearestHead,
+    WarmUpHead,
 )
+
+# ruff: noqa: RUF009 -- the options are frozen, so that one default serves all.
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -44,12 +50,14 @@ class HeadSetting:
         num_classes: K.
         temperature: tau, the length of the features that the head sees.
         distances: D (K, K), between the classes in their hierarchy; None if there is none.
+        options: of a head that follows the class means.
     """
 
     dim: int
     num_classes: int
     temperature: float
     distances: Tensor | None = None
+    options: HeadOptions = HeadOptions()
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Method:
         description: one sentence for the report.
         make: setting -> head.
         needs_hierarchy: whether the classifier follows a hierarchy of the classes.
+        follows_means: whether the classifier follows the class means, so that ``options`` apply.
+        options: see :meth:`with_options`.
     """
 
     name: str
@@ -69,6 +79,23 @@ class Method:
     description: str
     make: Callable[[HeadSetting], Head]
     needs_hierarchy: bool = False
+    follows_means: bool = False
+    options: HeadOptions = HeadOptions()
+
+    def with_options(self, options: HeadOptions) -> Method:
+        """The same method with other options.
+
+        Raises:
+            ValueError: an option is not as by default, and the head follows no class means.
+        """
+        changed = options.changed()
+        if changed and not self.follows_means:
+            following = ", ".join(name for name, each in METHODS.items() if each.follows_means)
+            raise ValueError(
+                f"head {self.name!r} has no {changed[0]}: only heads that follow the class means do "
+                f"({following})"
+            )
+        return replace(self, options=options)
 
     def build(
         self,
@@ -77,6 +104,7 @@ class Method:
         temperature: float,
         *,
         distances: Tensor | None = None,
+        steps_per_epoch: int | None = None,
     ) -> Head:
         """The head, untrained.
 
@@ -86,9 +114,11 @@ class Method:
             temperature: tau, the length of the features that the head sees.
             distances: D (K, K), between the classes, such as
                 :attr:`ddn_etf.data.Dataset.class_distances`; ignored by heads that need none.
+            steps_per_epoch: needed for a warm-up of some epochs.
 
         Raises:
-            ValueError: the head follows a hierarchy, and there are no distances or not K of them.
+            ValueError: the head follows a hierarchy, and there are no distances or not K of them; or
+                there is a warm-up, and no number of steps.
             FrameSizeError: d is too small for that many classes.
         """
         if self.needs_hierarchy:
@@ -103,7 +133,17 @@ class Method:
                     f"head {self.name!r}: distances are between {len(distances)} classes, and there "
                     f"are {num_classes}; give one row and column per class"
                 )
-        return self.make(HeadSetting(dim, num_classes, temperature, distances))
+        head = self.make(HeadSetting(dim, num_classes, temperature, distances, self.options))
+        if self.options.warm_up_epochs == 0:
+            return head
+        if steps_per_epoch is None:
+            raise ValueError(
+                f"head {self.name!r} has a warm-up of {self.options.warm_up_epochs} epochs: give "
+                "steps_per_epoch"
+            )
+        assert isinstance(head, NearestHead)
+        learned = LinearHead(dim, num_classes, temperature=temperature, unit_rows=True)
+        return WarmUpHead(learned, head, self.options.warm_up_epochs * steps_per_epoch)
 
 
 def _linear(at: HeadSetting) -> Head:
@@ -115,7 +155,7 @@ def _fixed_etf(at: HeadSetting) -> Head:
 
 
 def _nearest_etf(at: HeadSetting) -> Head:
-    return NearestETFHead(at.dim, at.num_classes, temperature=at.temperature)
+    return NearestETFHead(at.dim, at.num_classes, **at.options.of_head(at.temperature))
 
 
 def _plain_linear(at: HeadSetting) -> Head:
@@ -123,9 +163,9 @@ def _plain_linear(at: HeadSetting) -> Head:
 
 
 def _detached_nearest_etf(at: HeadSetting) -> Head:
-    return NearestETFHead(
-        at.dim, at.num_classes, temperature=at.temperature, gradient_through_frame=False
-    )
+    options = at.options.of_head(at.temperature)
+    options["gradient_through_frame"] = False
+    return NearestETFHead(at.dim, at.num_classes, **options)
 
 
 def _orthogonal(at: HeadSetting) -> Head:
@@ -134,7 +174,7 @@ def _orthogonal(at: HeadSetting) -> Head:
 
 def _nearest_orthogonal(at: HeadSetting) -> Head:
     frame = orthogonal_frame(at.num_classes, at.num_classes)
-    return NearestFrameHead(frame, at.dim, temperature=at.temperature)
+    return NearestFrameHead(frame, at.dim, **at.options.of_head(at.temperature))
 
 
 def _softmax_code(at: HeadSetting) -> Head:
@@ -148,7 +188,7 @@ def _ha_frame(at: HeadSetting) -> Head:
 
 def _nearest_ha_frame(at: HeadSetting) -> Head:
     assert at.distances is not None
-    return NearestHAFrameHead(at.distances, at.dim, temperature=at.temperature)
+    return NearestHAFrameHead(at.distances, at.dim, **at.options.of_head(at.temperature))
 
 
 METHODS: dict[str, Method] = {
@@ -181,6 +221,7 @@ METHODS: dict[str, Method] = {
                 "gradient that passes through it."
             ),
             make=_nearest_etf,
+            follows_means=True,
         ),
         Method(
             name="plain-linear",
@@ -199,6 +240,7 @@ METHODS: dict[str, Method] = {
                 "a constant in each step."
             ),
             make=_detached_nearest_etf,
+            follows_means=True,
         ),
         Method(
             name="orthogonal",
@@ -217,6 +259,7 @@ METHODS: dict[str, Method] = {
                 "means, found anew in every step by a declarative node. Needs d >= K."
             ),
             make=_nearest_orthogonal,
+            follows_means=True,
         ),
         Method(
             name="softmax-code",
@@ -248,6 +291,7 @@ METHODS: dict[str, Method] = {
             ),
             make=_nearest_ha_frame,
             needs_hierarchy=True,
+            follows_means=True,
         ),
     )
 }
@@ -263,12 +307,9 @@ def find_method(name: str) -> Method:
     """Look up one method.
 
     Raises:
-        ValueError: the name is not known; the message lists those that are.
+        ValueError: the name is not known; the message has the nearest one and all that are.
     """
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise ValueError(f"unknown head {name!r}; known heads: {', '.join(METHODS)}") from None
+    return find_named("head", name, METHODS, "known heads")
 
 
 def find_methods(names: Iterable[str]) -> tuple[Method, ...]:

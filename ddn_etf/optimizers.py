@@ -14,6 +14,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import nn
 
+from ddn_etf._names import find_named
+
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Optimizer", "find_optimizer"]
 
 
@@ -112,9 +114,7 @@ def find_optimizer(name: str, momentum: float = 0.9) -> Optimizer:
     Raises:
         ValueError: the name is not known, or the momentum is out of range.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; known optimizers: {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name](momentum=momentum)
+    return find_named("optimizer", name, OPTIMIZERS, "known optimizers")(momentum=momentum)
 
 
 def _check_momentum(value: float, name: str = "momentum") -> None:

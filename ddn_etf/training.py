@@ -16,7 +16,9 @@ from torch import nn
 
 from ddn_etf._lightning import HISTORY_NAME, Splits, make_trainer
 from ddn_etf._runtime import lightning_quietly, reproducible
+from ddn_etf.batches import check_seed
 from ddn_etf.checkpoints import (
+    BACKUP_NAME,
     CHECKPOINT_NAME,
     ResumeError,
     check_checkpoint,
@@ -26,6 +28,7 @@ from ddn_etf.checkpoints import (
 from ddn_etf.classifier import Classifier, TrainingError, measure
 from ddn_etf.data import Dataset
 from ddn_etf.files import write_atomically
+from ddn_etf.heads import WarmUpHead
 from ddn_etf.history import EpochRecord, history_csv
 from ddn_etf.methods import Method, check_hierarchy
 from ddn_etf.models import small_convnet
@@ -35,6 +38,8 @@ __all__ = [
     "Classifier",
     "EpochRecord",
     "TrainingError",
+    "check_resume",
+    "identity_of",
     "load_classifier",
     "measure",
     "train",
@@ -51,9 +56,13 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     tensorboard: bool = False,
 ) -> Classifier:
     """Train one backbone with one head.
+
+    Schedules of the head (of its temperature, of its proximal weight: :mod:`ddn_etf.schedules`) go
+    one step per epoch, so that their lengths are numbers of epochs.
 
     With several devices this is called by every process, and all of them return the same classifier
     and history. Lightning starts the other processes by running the program's own command again, so
@@ -70,6 +79,7 @@ def train(
             before in ``previous.ckpt``), and the history in ``history.csv``.
         resume: continue from that checkpoint instead of from the start. ``settings.epochs`` is the
             total, so with a constant learning rate it may be larger than before.
+        overwrite: replace the run in ``checkpoint_dir``, if there is one.
         tensorboard: also write the history to ``checkpoint_dir/tensorboard``, for TensorBoard.
 
     Returns:
@@ -78,41 +88,94 @@ def train(
 
     Raises:
         ResumeError: ``resume`` without a checkpoint, with a damaged one, with one of a run with
-            another head, seed, network or setting, or with one that has more epochs than are asked
-            for.
+            another head, seed, network, setting or other data
+            (:func:`ddn_etf.checkpoints.run_identity`), or with one that has more epochs than are
+            asked for.
+        FileExistsError: ``checkpoint_dir`` has a checkpoint, and neither ``resume`` nor
+            ``overwrite`` says what is to become of it.
         WriteError: a file could not be written, for want of space for example; the checkpoint of
             the epoch before is still there.
         BatchSizeError: the training set is smaller than a batch.
         TrainingError: an accelerator that this machine lacks, or a loss that is not finite.
         MissingDependencyError: ``tensorboard`` without the package.
-        ValueError: the head needs a hierarchy of the classes and the data set has none.
+        ValueError: the head needs a hierarchy of the classes and the data set has none, resume and
+            overwrite are both asked for, or the seed is none of :func:`ddn_etf.batches.check_seed`.
     """
     settings = settings or TrainingSettings()
-    checkpoint = None
-    if resume:
-        if checkpoint_dir is None:
-            raise ResumeError("resume needs checkpoint_dir, the folder that holds the checkpoint")
-        checkpoint = check_checkpoint(
-            checkpoint_dir / CHECKPOINT_NAME,
-            run_identity(method.name, seed, settings, dataset.name),
-            may_be_longer=not settings.schedule.depends_on_epochs,
-        )
+    check_seed(seed)
+    path = None if checkpoint_dir is None else checkpoint_dir / CHECKPOINT_NAME
+    _check_place(path, resume=resume, overwrite=overwrite)
     with reproducible(seed, settings.threads), lightning_quietly():
         classifier = _untrained(method, seed, dataset, settings, backbone)
-        if checkpoint is not None:
-            assert checkpoint_dir is not None
-            _check_network(classifier, checkpoint, checkpoint_dir / CHECKPOINT_NAME)
+        splits = Splits(
+            dataset, settings.batches.build(dataset.train_labels, settings.batch_size, seed)
+        )
+        if path is not None:
+            classifier.identity = _identity(classifier, dataset)
+        if path is not None and resume:
+            checkpoint = _resumable(classifier, path)
             if len(checkpoint["history"]) == settings.epochs:
                 _restored(classifier, checkpoint)
-                write_atomically(checkpoint_dir / HISTORY_NAME, history_csv(classifier.history))
+                write_atomically(path.with_name(HISTORY_NAME), history_csv(classifier.history))
                 return classifier
-        trainer = make_trainer(settings, checkpoint_dir, on_epoch, tensorboard=tensorboard)
-        trainer.fit(
-            classifier,
-            datamodule=Splits(dataset, settings.batch_size, seed),
-            ckpt_path=checkpoint_dir / CHECKPOINT_NAME if checkpoint and checkpoint_dir else None,
+        trainer = make_trainer(
+            settings,
+            checkpoint_dir,
+            on_epoch,
+            tensorboard=tensorboard,
+            unused_parameters=isinstance(classifier.head, WarmUpHead),
         )
+        if path is not None and overwrite:
+            # Now, so that nothing can be resumed that belongs to the run that is being replaced.
+            for name in (CHECKPOINT_NAME, BACKUP_NAME):
+                path.with_name(name).unlink(missing_ok=True)
+        trainer.fit(classifier, datamodule=splits, ckpt_path=path if resume else None)
     return classifier.eval()
+
+
+def check_resume(
+    path: Path,
+    method: Method,
+    seed: int,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    backbone: Callable[[int], nn.Module] = small_convnet,
+) -> None:
+    """Find out whether :func:`train` would go on from a checkpoint; nothing is changed.
+
+    Args:
+        path: the checkpoint.
+        method: what :func:`train` would be given, and the same below.
+        seed: of the run.
+        dataset: train and test split.
+        settings: of the run.
+        backbone: dim -> network.
+
+    Raises:
+        ResumeError: it would not; names what differs.
+    """
+    read_checkpoint(path)
+    with reproducible(seed, settings.threads):
+        classifier = _untrained(method, seed, dataset, settings, backbone)
+        classifier.identity = _identity(classifier, dataset)
+    _resumable(classifier, path)
+
+
+def identity_of(
+    method: Method,
+    seed: int,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    backbone: Callable[[int], nn.Module] = small_convnet,
+) -> dict[str, Any]:
+    """What :func:`train` would write into the checkpoint of a run, to know it again.
+
+    See :func:`ddn_etf.checkpoints.run_identity`; arguments are those of :func:`check_resume`.
+    """
+    with reproducible(seed, settings.threads):
+        return _identity(_untrained(method, seed, dataset, settings, backbone), dataset)
 
 
 def load_classifier(
@@ -149,6 +212,41 @@ def load_classifier(
     return _restored(classifier, checkpoint)
 
 
+def _check_place(path: Path | None, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("resume continues the run that overwrite would replace; give one of them")
+    if resume and path is None:
+        raise ResumeError("resume needs checkpoint_dir, the folder that holds the checkpoint")
+    if path is None:
+        return
+    if resume:
+        read_checkpoint(path)
+    elif path.is_file() and not overwrite:
+        raise FileExistsError(
+            f"{path} is the checkpoint of a run; give resume=True to go on with it, overwrite=True "
+            "to replace it, or another checkpoint_dir"
+        )
+
+
+def _identity(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
+    return run_identity(
+        classifier.name,
+        classifier.seed,
+        classifier.settings,
+        dataset,
+        classifier.head,
+        classifier.backbone,
+    )
+
+
+def _resumable(classifier: Classifier, path: Path) -> dict[str, Any]:
+    """The checkpoint, which is one of this run."""
+    may_be_longer = not classifier.settings.schedule.depends_on_epochs
+    checkpoint = check_checkpoint(path, classifier.identity, may_be_longer=may_be_longer)
+    _check_network(classifier, checkpoint, path)
+    return checkpoint
+
+
 def _untrained(
     method: Method,
     seed: int,
@@ -163,6 +261,7 @@ def _untrained(
         dataset.num_classes,
         settings.temperature,
         distances=dataset.class_distances,
+        steps_per_epoch=len(dataset.train_labels) // settings.batch_size,
     )
     return Classifier(
         network,

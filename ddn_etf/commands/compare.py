@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,8 @@ from ddn_etf.commands.shared import (
     interrupted,
     is_first_process,
     prepare_folder,
+    removed_if_empty,
+    say_notes,
     say_written,
     text_table,
     wrong_arguments,
@@ -55,13 +57,18 @@ def compare_command(
         with wrong_arguments():
             options.check()
         first = is_first_process(options.devices)
-        if first:
-            _prepare(output, resume=resume, overwrite=overwrite)
-        with wrong_arguments():
-            dataset = options.load_data()
-        if first and not resume:
-            _forget_runs(options, output)
-        _run(options, output, dataset, resume=resume, first=first)
+        with removed_if_empty(output):
+            if first:
+                say_notes(options.notes())
+                _prepare(output, resume=resume, overwrite=overwrite)
+            whole = _with_kept(options, output) if resume and first else options
+            with wrong_arguments():
+                dataset = options.load_data()
+            if first and not resume:
+                _forget_runs(options, output)
+            if whole != options:
+                _check_kept(options, whole, output, dataset)
+            _run(options, whole, output, dataset, resume=resume, first=first)
 
 
 def options_of_run(options: CompareOptions, head: str, seed: int) -> TrainOptions:
@@ -92,17 +99,78 @@ def _forget_runs(options: CompareOptions, output: Path) -> None:
                 (run_folder(output, method.name, seed) / name).unlink(missing_ok=True)
 
 
-def _run(
-    options: CompareOptions, output: Path, dataset: Dataset, *, resume: bool, first: bool
+def _with_kept(options: CompareOptions, output: Path) -> CompareOptions:
+    """These options, with the heads and seeds of the comparison in the folder as well.
+
+    Raises:
+        FolderError: what lies there had other settings, or is no comparison.
+    """
+    from ddn_etf.commands.folders import FolderError, difference, options_of_folder
+
+    if not (output / CONFIG_NAME).is_file():
+        return options
+    kept = options_of_folder(output)
+    if not isinstance(kept, CompareOptions):
+        raise FolderError(f"{output} is a folder of ddn-etf {kept.command}; give another --output")
+    with wrong_arguments():
+        # Longer runs of the same comparison can be resumed.
+        found = difference(replace(kept, epochs=options.epochs), options)
+        heads = [method.name for method in (*options.methods(), *kept.methods())]
+    if found is not None:
+        name, there, here = found
+        raise FolderError(
+            f"{output} holds a comparison with {name} = {there!r}, and {name} = {here!r} is asked for; "
+            f"resume with the same {name}, or give another --output or --overwrite"
+        )
+    return replace(
+        options, heads=",".join(dict.fromkeys(heads)), seeds=max(options.seeds, kept.seeds)
+    )
+
+
+def _check_kept(
+    options: CompareOptions, whole: CompareOptions, output: Path, dataset: Dataset
 ) -> None:
-    from ddn_etf.commands.folders import publish
+    """Check that runs that the table will have, and that are not trained now, had the same data."""
+    from ddn_etf.checkpoints import CHECKPOINT_NAME, another_run, read_checkpoint
+    from ddn_etf.commands.folders import FolderError, run_folders
+    from ddn_etf.training import identity_of
+
+    asked = {place for _, _, place in run_folders(options, output)}
+    identity = identity_of(
+        options.methods()[0],
+        options.seed_numbers()[0],
+        dataset,
+        options.settings(),
+        backbone=options.backbone(dataset),
+    )
+    for _, _, place in run_folders(whole, output):
+        path = place / CHECKPOINT_NAME
+        if place in asked or not path.is_file():
+            continue
+        apart_from = {"head", "seed", "head_options", "epochs"}
+        found = another_run(read_checkpoint(path)["run"], identity, apart_from=apart_from)
+        if found is not None:
+            raise FolderError(f"{path} belongs to {found}, or give another --output or --overwrite")
+
+
+def _run(
+    options: CompareOptions,
+    whole: CompareOptions,
+    output: Path,
+    dataset: Dataset,
+    *,
+    resume: bool,
+    first: bool,
+) -> None:
+    """Train what the options ask for; table and report have what the folder keeps beside it, too."""
+    from ddn_etf.commands.folders import publish, read_comparison
     from ddn_etf.compare import compare, run_folder
     from ddn_etf.files import write_atomically
     from ddn_etf.tables import summary_table, table_title
 
     console = console_of_first_process(options.devices)
     if first:
-        write_atomically(output / CONFIG_NAME, config_toml(options))
+        write_atomically(output / CONFIG_NAME, config_toml(whole))
     try:
         with RunProgress(console, options.epochs) as progress:
 
@@ -129,8 +197,17 @@ def _run(
             )
         if not first:
             return
+        notes = []
+        if whole != options:
+            comparison, left_out = read_comparison([output])
+            notes = [
+                "With the runs that the folder has of an earlier comparison."
+                + (f" Not finished, and left out: {'; '.join(left_out)}." if left_out else "")
+            ]
         console.print(text_table(table_title(comparison), *summary_table(comparison)))
-        written = publish(comparison, [(options, output)], output, dataset=dataset)
+        for note in notes:
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+        written = publish(comparison, [(whole, output)], output, dataset=dataset, notes=notes)
         say_written(console, [output / CONFIG_NAME, *written])
     except KeyboardInterrupt:
         where = shlex.quote(str(output))

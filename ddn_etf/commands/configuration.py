@@ -19,11 +19,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
 import typer
 
 from ddn.errors import DeclarativeNodeError
+from ddn_etf._names import unknown_name
 
 __all__ = [
     "CONFIG_NAME",
@@ -85,8 +86,8 @@ def read_options(path: Path, known: Mapping[str, type[Chosen]]) -> Chosen:
         known: types of options by command.
 
     Raises:
-        ConfigurationError: no file, not TOML, none or several of the commands in it, or a key that
-            its command does not know.
+        ConfigurationError: no file, not TOML, none or several of the commands in it, a key that its
+            command does not know, or a value of another type than the key has.
     """
     if not path.is_file():
         raise ConfigurationError(f"there is no {path}; give the folder of a run of ddn-etf")
@@ -98,12 +99,12 @@ def read_options(path: Path, known: Mapping[str, type[Chosen]]) -> Chosen:
             f"{', '.join(f'[{name}]' for name in tables) or 'none'}"
         )
     kind = known[found[0]]
-    names = {field.name.replace("_", "-"): field for field in fields(kind)}
-    _check_keys(path, found[0], tables[found[0]], set(names))
-    values = {}
-    for key, value in tables[found[0]].items():
-        hint = get_type_hints(kind)[names[key].name]
-        values[names[key].name] = Path(value) if hint == Path | None else value
+    types = _types(kind)
+    _check_keys(path, found[0], tables[found[0]], set(types))
+    values = {
+        key.replace("-", "_"): _typed(path, found[0], key, value, types[key])
+        for key, value in tables[found[0]].items()
+    }
     return kind(**values)
 
 
@@ -114,7 +115,11 @@ def with_options(kind: type[Chosen]) -> Callable[[Callable[..., None]], Callable
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(kind, include_extras=True)
+        hints, types = get_type_hints(kind, include_extras=True), _types(kind)
+
+        def use_file(context: typer.Context, path: Path | None) -> Path | None:
+            return _use_file(context, path, types)
+
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         flags = [
             inspect.Parameter(
@@ -134,7 +139,7 @@ def with_options(kind: type[Chosen]) -> Callable[[Callable[..., None]], Callable
                 typer.Option(
                     help="TOML file with these options; flags win over it.",
                     is_eager=True,
-                    callback=_use_file,
+                    callback=use_file,
                 ),
             ],
         )
@@ -156,7 +161,7 @@ def with_options(kind: type[Chosen]) -> Callable[[Callable[..., None]], Callable
     return decorate
 
 
-def _use_file(context: typer.Context, path: Path | None) -> Path | None:
+def _use_file(context: typer.Context, path: Path | None, types: Mapping[str, type]) -> Path | None:
     """Make the values of a file the defaults of the flags that are not given."""
     if path is None:
         return None
@@ -173,10 +178,14 @@ def _use_file(context: typer.Context, path: Path | None) -> Path | None:
         known = {each.name for each in context.command.params} - _NOT_IN_FILES
         names = {name.replace("_", "-"): name for name in known if name}
         _check_keys(path, table, tables[table], set(names))
+        values = {
+            key: _typed(path, table, key, value, types.get(key, str))
+            for key, value in tables[table].items()
+        }
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
-    # As text, so that they are read as strictly as flags are: 2.5 is not a number of epochs.
-    context.default_map = {names[key]: _text(value) for key, value in tables[table].items()}
+    # As text, so that ranges are checked as those of flags are.
+    context.default_map = {names[key]: str(value) for key, value in values.items()}
     return path
 
 
@@ -198,8 +207,7 @@ def _check_keys(path: Path, table: str, values: Mapping[str, Any], known: set[st
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigurationError(
-            f"{path}: unknown key {unknown[0]!r} in [{table}]; known keys: "
-            f"{', '.join(sorted(known))}"
+            f"{path}: {unknown_name('key', unknown[0], sorted(known), f'keys of [{table}]')}"
         )
 
 
@@ -207,8 +215,33 @@ def _values(options: Options) -> dict[str, Any]:
     return {field.name.replace("_", "-"): getattr(options, field.name) for field in fields(options)}
 
 
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+_WORDS = {bool: "true or false", int: "an integer", float: "a number"}
+
+
+def _types(kind: type[Options]) -> dict[str, type]:
+    """What the value of each key is, None apart."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in fields(kind):
+        hint = hints[field.name]
+        [single] = [each for each in get_args(hint) or (hint,) if each is not type(None)]
+        found[field.name.replace("_", "-")] = single
+    return found
+
+
+def _typed(path: Path, table: str, key: str, value: Any, wanted: type) -> Any:
+    """The value of a key in a file; names may be a list, and a name may be a number."""
+    if wanted in (str, Path):
+        parts = value if isinstance(value, list) else [value]
+        if all(isinstance(part, str | int | float) and part is not True for part in parts):
+            return wanted(",".join(map(str, parts)))
+        word = "text"
+    else:
+        accepted = (int, float) if wanted is float else (wanted,)
+        if type(value) in accepted:
+            return wanted(value)
+        word = _WORDS[wanted]
+    raise ConfigurationError(f"{path}: {key} in [{table}] must be {word}, found {value!r}")
 
 
 def _toml(value: Any) -> str:

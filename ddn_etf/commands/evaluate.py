@@ -10,6 +10,7 @@ import typer
 
 from ddn_etf.commands.shared import (
     errors_in_one_line,
+    say_notes,
     say_written,
     text_table,
     wide_console,
@@ -36,6 +37,7 @@ def evaluate_command(
     data_folder: Annotated[
         Path | None, typer.Option(help="Folder with the files of the data set.")
     ] = None,
+    accelerator: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
 ) -> None:
     """Measure everything a checkpoint can show on whole train and test splits.
 
@@ -58,8 +60,13 @@ def evaluate_command(
                 options,
                 dataset=dataset or options.dataset,
                 data_folder=data_folder or options.data_folder,
+                # Where it was trained, and by how many processes, does not matter here.
+                accelerator=accelerator,
+                precision="32",
+                devices=1,
             )
             options.check()
+            say_notes(options.notes())
             data = options.load_data()
         [method] = options.methods()
         classifier = load_classifier(
@@ -70,7 +77,7 @@ def evaluate_command(
             seed=options.seed,
             backbone=options.backbone(data),
         )
-        evaluation = evaluate(classifier, data)
+        evaluation = evaluate(classifier.to(options.device()), data)
         where = output or folder
         where.mkdir(parents=True, exist_ok=True)
         paths = [where / "evaluation.csv", where / "evaluation.json"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FolderError",
     "comparison_of",
+    "difference",
     "options_of_folder",
     "publish",
     "read_comparison",
     "run_folders",
 ]
+
+_MAY_DIFFER = frozenset({"data_folder", "tensorboard"})
 
 _KINDS: dict[str, type[TrainingOptions]] = {"train": TrainOptions, "compare": CompareOptions}
 
@@ -110,7 +114,11 @@ def read_comparison(folders: Sequence[Path]) -> tuple[Comparison, list[str]]:
         record for head in methods for seed in seeds for record in found.get((head, seed), [])
     ]
     comparison = Comparison(
-        first.dataset, first.settings(), tuple(methods.values()), tuple(seeds), tuple(records)
+        first.variant().name(first.dataset),
+        first.settings(),
+        tuple(methods.values()),
+        tuple(seeds),
+        tuple(records),
     )
     return comparison, left_out
 
@@ -190,15 +198,26 @@ def _evidence(
     return {method.name: evidence[method.name] for method in comparison.methods}
 
 
+def difference(one: TrainingOptions, other: TrainingOptions) -> tuple[str, object, object] | None:
+    """The first thing in which runs differ that do not belong into one table, and what it is in each.
+
+    Head and seed may differ, and where the files are.
+    """
+    for field in fields(TrainingOptions):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if mine != theirs and field.name not in _MAY_DIFFER:
+            return field.name, mine, theirs
+    return None
+
+
 def _check_alike(one: TrainingOptions, here: Path, other: TrainingOptions, there: Path) -> None:
-    mine = {"dataset": one.dataset, "model": one.model, **one.settings().as_table()}
-    theirs = {"dataset": other.dataset, "model": other.model, **other.settings().as_table()}
-    for name, value in mine.items():
-        if theirs[name] != value:
-            raise FolderError(
-                f"{here} was run with {name} = {value!r} and {there} with {name} = "
-                f"{theirs[name]!r}; one table can only hold runs that differ in head and seed"
-            )
+    found = difference(one, other)
+    if found is not None:
+        name, mine, theirs = found
+        raise FolderError(
+            f"{here} was run with {name} = {mine!r} and {there} with {name} = {theirs!r}; one table "
+            "can only hold runs that differ in head and seed"
+        )
 
 
 def _versions(folders: Sequence[Path]) -> dict[str, str]:

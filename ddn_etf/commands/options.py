@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from ddn_etf._extras import optional_import
+from ddn_etf._names import find_named
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-    from ddn_etf.data import Dataset
+    from ddn_etf.commands.variants import DataVariant
+    from ddn_etf.data import Dataset, DatasetSource
+    from ddn_etf.head_options import HeadOptions
     from ddn_etf.methods import Method
+    from ddn_etf.models import ModelSource
     from ddn_etf.settings import TrainingSettings
 
 __all__ = ["CompareOptions", "TrainOptions", "TrainingOptions"]
@@ -36,14 +41,42 @@ class TrainingOptions:
     data_folder: Annotated[
         Path | None, typer.Option(help="Folder with its files; digits needs none.")
     ] = None
+    imbalance: Annotated[
+        float | None, typer.Option(help="Largest class over smallest, of the train split.")
+    ] = None
+    imbalance_kind: Annotated[str, typer.Option(help="exponential or step.")] = "exponential"
+    label_noise: Annotated[
+        float | None, typer.Option(help="Share of the train labels that are made wrong.")
+    ] = None
+    label_noise_kind: Annotated[str, typer.Option(help="symmetric or asymmetric.")] = "symmetric"
     model: Annotated[str, typer.Option(help="Name of the backbone.")] = "small-convnet"
     dim: Annotated[int, typer.Option(min=1, help="Number of features.")] = 64
     temperature: Annotated[float, typer.Option(help="Length of the features.")] = 5.0
     loss: Annotated[str, typer.Option(help="Name of the loss.")] = "cross-entropy"
+    loss_options: Annotated[
+        str, typer.Option(help="Numbers of the loss, such as gamma=2, separated by commas.")
+    ] = ""
+    average: Annotated[
+        str,
+        typer.Option(
+            help="Of the class means, in heads that follow them, as are the next three: exponential, "
+            "exponential-per-class or cumulative."
+        ),
+    ] = "exponential"
+    proximal_weight: Annotated[float, typer.Option(help="Pull to the frame of the last step.")] = (
+        1e-3
+    )
+    class_balanced: Annotated[
+        bool, typer.Option(help="Centre the means at the mean of the class means.")
+    ] = False
+    warm_up: Annotated[
+        int, typer.Option(min=0, help="Epochs with a learned classifier at the beginning.")
+    ] = 0
     epochs: Annotated[int, typer.Option(min=1, help="Passes through the training data.")] = 30
     batch_size: Annotated[
         int, typer.Option(min=2, help="Samples per step, of all devices together.")
     ] = 128
+    batches: Annotated[str, typer.Option(help="shuffled or stratified.")] = "shuffled"
     optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd"
     learning_rate: Annotated[
         float, typer.Option(help="The same for all heads; Adam wants about 0.001.")
@@ -66,19 +99,23 @@ class TrainingOptions:
         Raises:
             ValueError: an unknown name, or a number out of its range.
         """
-        from ddn_etf.learning_rates import find_schedule
-        from ddn_etf.losses import find_loss
+        from ddn_etf.batches import BATCHES
+        from ddn_etf.commands.loss_options import with_loss_options
+        from ddn_etf.learning_rates import SCHEDULES
+        from ddn_etf.losses import LOSSES
         from ddn_etf.optimizers import find_optimizer
         from ddn_etf.settings import TrainingSettings
 
+        loss = find_named("loss", self.loss, LOSSES, "known losses")
         return TrainingSettings(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             optimizer=find_optimizer(self.optimizer, self.momentum),
-            schedule=find_schedule(self.schedule),
-            loss=find_loss(self.loss),
+            schedule=find_named("schedule", self.schedule, SCHEDULES, "known schedules")(),
+            loss=with_loss_options(self.loss, loss, self.loss_options),
+            batches=find_named("order of batches", self.batches, BATCHES),
             temperature=self.temperature,
             dim=self.dim,
             precision=self.precision,
@@ -89,12 +126,47 @@ class TrainingOptions:
         )
 
     def methods(self) -> tuple[Method, ...]:
-        """The heads.
+        """The heads, with their options.
 
         Raises:
-            ValueError: an unknown name, or none.
+            ValueError: an unknown name, or none, or options that none of the heads has.
         """
         raise NotImplementedError
+
+    def head_options(self) -> HeadOptions:
+        """What is chosen for heads that follow the class means.
+
+        Raises:
+            ValueError: an unknown name, or a number out of its range.
+        """
+        from ddn_etf.head_options import AVERAGES, HeadOptions
+
+        if self.warm_up >= self.epochs:
+            raise ValueError(
+                f"warm_up = {self.warm_up} leaves no epoch of {self.epochs} for the head itself; warm "
+                "up for fewer"
+            )
+        return HeadOptions(
+            average=find_named("average", self.average, AVERAGES),
+            proximal_weight=self.proximal_weight,
+            class_balanced=self.class_balanced,
+            warm_up_epochs=self.warm_up,
+        )
+
+    def variant(self) -> DataVariant:
+        """How the train split is changed.
+
+        Raises:
+            ValueError: an unknown name, or a number out of its range.
+        """
+        from ddn_etf.commands.variants import IMBALANCES, LABEL_NOISES, DataVariant
+
+        imbalance = find_named("kind of imbalance", self.imbalance_kind, IMBALANCES)
+        noise = find_named("kind of label noise", self.label_noise_kind, LABEL_NOISES)
+        return DataVariant(
+            None if self.imbalance is None else imbalance(self.imbalance),
+            None if self.label_noise is None else noise(self.label_noise),
+        )
 
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds."""
@@ -108,22 +180,40 @@ class TrainingOptions:
                 the machine has too few GPUs.
             MissingDependencyError: TensorBoard is asked for and missing.
         """
-        from ddn_etf.data import find_dataset
+        from ddn_etf.batches import check_seed
         from ddn_etf.methods import check_hierarchy
-        from ddn_etf.models import find_model
 
-        methods, source = self.methods(), find_dataset(self.dataset)
+        methods, source = self.methods(), self._source()
+        for seed in self.seed_numbers():
+            check_seed(seed)
         self.settings()
         check_hierarchy(methods, source.name, has_hierarchy=source.has_hierarchy)
-        find_model(self.model)
+        self._model()
+        self.variant()
         if self.accelerator == "gpu":
             _check_gpus(self.devices)
         if self.tensorboard:
             with optional_import("tensorboard", "A log for TensorBoard"):
                 importlib.import_module("tensorboard")
 
+    def notes(self) -> list[str]:
+        """What these options say in vain."""
+        notes = []
+        if self.data_folder is not None and not self._source().needs_files:
+            notes.append(
+                f"the data set {self.dataset!r} needs no files; the data folder is not looked at"
+            )
+        changed = self.head_options().changed()
+        without = [each.name for each in self.methods() if not each.follows_means]
+        if changed and without:
+            notes.append(
+                f"{', '.join(changed)}: only for heads that follow the class means, not for "
+                f"{', '.join(without)}"
+            )
+        return notes
+
     def load_data(self) -> Dataset:
-        """Read the data set, and find out whether backbone, heads and batches go with it.
+        """Read the data set, change its train split, and see that all the rest goes with it.
 
         Raises:
             ValueError: the data set needs a folder, or its inputs are none of the backbone's.
@@ -132,10 +222,7 @@ class TrainingOptions:
         """
         import torch
 
-        from ddn_etf.batches import ShuffledBatches
-        from ddn_etf.data import find_dataset
-
-        dataset = find_dataset(self.dataset).load(self.data_folder)
+        dataset = self.variant().of(self._source().load(self.data_folder))
         # Without memory and without random numbers.
         with torch.device("meta"):
             self.backbone(dataset)(self.dim)
@@ -146,16 +233,33 @@ class TrainingOptions:
                     dataset.num_classes,
                     self.temperature,
                     distances=dataset.class_distances,
+                    steps_per_epoch=1,
                 )
-        ShuffledBatches(len(dataset.train_labels), self.batch_size, seed=0)
+        self.settings().batches.build(dataset.train_labels, self.batch_size, 0)
         return dataset
 
     def backbone(self, dataset: Dataset) -> Callable[[int], nn.Module]:
         """dim -> network for the inputs of a data set."""
-        from ddn_etf.models import find_model
-
-        model = find_model(self.model)
+        model = self._model()
         return lambda dim: model.build(dim, dataset.input_shape)
+
+    def device(self) -> torch.device:
+        """Where one process computes."""
+        import torch
+
+        if self.accelerator == "cpu":
+            return torch.device("cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps")
+
+    def _source(self) -> DatasetSource:
+        from ddn_etf.data import DATASETS
+
+        return find_named("data set", self.dataset, DATASETS)
+
+    def _model(self) -> ModelSource:
+        from ddn_etf.models import MODELS
+
+        return find_named("backbone", self.model, MODELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +277,7 @@ class TrainOptions(TrainingOptions):
         """The one head."""
         from ddn_etf.methods import find_method
 
-        return (find_method(self.head),)
+        return (find_method(self.head).with_options(self.head_options()),)
 
     def seed_numbers(self) -> tuple[int, ...]:
         """The one seed."""
@@ -195,7 +299,14 @@ class CompareOptions(TrainingOptions):
         """The heads, in the order given."""
         from ddn_etf.methods import find_methods
 
-        return find_methods([name.strip() for name in self.heads.split(",") if name.strip()])
+        methods = find_methods([name.strip() for name in self.heads.split(",") if name.strip()])
+        options = self.head_options()
+        if not any(method.follows_means for method in methods):
+            # Options that no head has are a mistake; one of them says so.
+            methods[0].with_options(options)
+        return tuple(
+            method.with_options(options) if method.follows_means else method for method in methods
+        )
 
     def seed_numbers(self) -> tuple[int, ...]:
         """0, 1, ..."""

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
@@ -21,6 +21,8 @@ __all__ = [
     "interrupted",
     "is_first_process",
     "prepare_folder",
+    "removed_if_empty",
+    "say_notes",
     "say_written",
     "text_table",
     "wide_console",
@@ -108,6 +110,21 @@ def prepare_folder(
         ) from error
 
 
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Where the block ends with an error, take away the folders that it made and left empty."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        # The innermost first; one that holds something stays, and so do those around it.
+        with suppress(OSError):
+            for place in made:
+                if place.exists():
+                    place.rmdir()
+        raise
+
+
 def text_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table for the console."""
     # Text, because rich would take the brackets of a range for markup.
@@ -117,6 +134,12 @@ def text_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """What the user may want to know, and what is no error."""
+    for note in notes:
+        typer.echo(f"Note: {note}", err=True)
 
 
 def say_written(console: Console, paths: Sequence[Path]) -> None:

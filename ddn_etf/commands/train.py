@@ -17,6 +17,8 @@ from ddn_etf.commands.shared import (
     interrupted,
     is_first_process,
     prepare_folder,
+    removed_if_empty,
+    say_notes,
     say_written,
     text_table,
     wrong_arguments,
@@ -51,13 +53,16 @@ def train_command(
         with wrong_arguments():
             options.check()
         first = is_first_process(options.devices)
-        if first and not resume:
-            _prepare(output, overwrite=overwrite)
-        with wrong_arguments():
-            dataset = options.load_data()
-        if first:
-            _begin(options, output, dataset, resume=resume)
-        _run(options, output, dataset, resume=resume)
+        with removed_if_empty(output):
+            if first:
+                say_notes(options.notes())
+            if first and not resume:
+                _prepare(output, overwrite=overwrite)
+            with wrong_arguments():
+                dataset = options.load_data()
+            if first:
+                _begin(options, output, dataset, resume=resume)
+            _run(options, output, dataset, resume=resume, overwrite=overwrite)
 
 
 def _prepare(output: Path, *, overwrite: bool) -> None:
@@ -70,15 +75,19 @@ def _prepare(output: Path, *, overwrite: bool) -> None:
 
 def _begin(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool) -> None:
     """The data are there: say in the folder what is run, and take away what is replaced."""
-    from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME, check_checkpoint, run_identity
+    from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME
     from ddn_etf.files import write_atomically
+    from ddn_etf.training import check_resume
 
     if resume:
-        settings = options.settings()
-        check_checkpoint(
+        [method] = options.methods()
+        check_resume(
             output / CHECKPOINT_NAME,
-            run_identity(options.head, options.seed, settings, dataset.name),
-            may_be_longer=not settings.schedule.depends_on_epochs,
+            method,
+            options.seed,
+            dataset,
+            options.settings(),
+            backbone=options.backbone(dataset),
         )
     else:
         # So that --resume cannot go on with the run that is being replaced.
@@ -87,7 +96,9 @@ def _begin(options: TrainOptions, output: Path, dataset: Dataset, *, resume: boo
     write_atomically(output / CONFIG_NAME, config_toml(options))
 
 
-def _run(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool) -> None:
+def _run(
+    options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool, overwrite: bool
+) -> None:
     from ddn_etf.checkpoints import CHECKPOINT_NAME
     from ddn_etf.commands.folders import comparison_of, publish
     from ddn_etf.tables import run_table
@@ -107,6 +118,7 @@ def _run(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool)
                 on_epoch=progress.update,
                 checkpoint_dir=output,
                 resume=resume,
+                overwrite=overwrite,
                 tensorboard=options.tensorboard,
             )
         if not is_first_process(options.devices):

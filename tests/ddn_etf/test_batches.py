@@ -9,6 +9,8 @@ from ddn.errors import DtypeError, ShapeError
 from ddn_etf.batches import BatchSizeError, ShuffledBatches, StratifiedBatches, epoch_seed
 from ddn_etf.errors import LabelError
 
+FOUR_LABELS = torch.tensor([0, 1, 0, 1])
+
 
 def test_an_epoch_holds_every_sample_at_most_once_in_full_batches():
     batches = list(ShuffledBatches(23, 5, seed=0))
@@ -35,6 +37,22 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_seeds_of_epochs_differ():
     assert len({epoch_seed(seed, epoch) for seed in range(20) for epoch in range(50)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "make", [ShuffledBatches, lambda _, size, seed: StratifiedBatches(FOUR_LABELS, size, seed)]
+)
+def test_seeds_that_a_generator_has_no_room_for(make):
+    for seed in (-(2**43), 2**43 - 1):
+        batches = make(4, 2, seed)
+        batches.set_epoch(2**20 - 1)
+        assert len(list(batches)) == 2
+    for seed in (2**43, 2**50, -(2**43) - 1):
+        with pytest.raises(ValueError, match=rf"seed must lie in -2\^43, .* found {seed}"):
+            make(4, 2, seed)
+    for seed in (1.5, "1", True, None):
+        with pytest.raises(TypeError, match=f"seed must be an integer, found {seed!r}"):
+            make(4, 2, seed)
 
 
 @pytest.mark.parametrize("batch_size", [0, 24])

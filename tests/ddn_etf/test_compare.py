@@ -213,6 +213,23 @@ def test_runs_with_other_settings_are_not_kept(small_digits, quick, tmp_path):
         compare((LINEAR,), (0,), small_digits, quick, resume=True)
 
 
+def test_runs_are_not_replaced_unless_asked_for(small_digits, quick, tmp_path):
+    compare((NEAREST,), (1,), small_digits, quick, folder=tmp_path)
+    told: list[object] = []
+    arguments = ((LINEAR, NEAREST), (0, 1), small_digits, quick)
+    # All are looked at before the first is trained.
+    with pytest.raises(FileExistsError, match=r"nearest-etf-seed-1/last\.ckpt .* overwrite=True"):
+        compare(*arguments, folder=tmp_path, on_start=lambda *run: told.append(run))
+    assert told == []
+    compare(
+        *((NEAREST,), (1,), small_digits, quick),
+        folder=tmp_path,
+        overwrite=True,
+        on_start=lambda *run: told.append(run),
+    )
+    assert told == [("nearest-etf", 1)]
+
+
 def test_curve_of_runs_by_hand():
     points = curve(
         by_hand({0: [90.0, 95.0], 1: [80.0, 99.0], 2: [70.0, 98.0]}), "linear", "train_accuracy"

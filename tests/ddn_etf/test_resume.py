@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from ddn_etf.batches import BatchSizeError
 from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME, ResumeError, read_checkpoint
+from ddn_etf.data import SymmetricNoise, noisy
 from ddn_etf.files import WriteError
+from ddn_etf.heads import NearestETFHead
 from ddn_etf.history import read_history
 from ddn_etf.learning_rates import Cosine
 from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.models import small_convnet
 from ddn_etf.optimizers import SGD, Adam
-from ddn_etf.training import load_classifier, train
+from ddn_etf.training import check_resume, load_classifier, train
 
-NEAREST = METHODS["nearest-etf"]
+LINEAR, NEAREST = METHODS["linear"], METHODS["nearest-etf"]
 
 
 class InterruptedRunError(Exception):
@@ -110,17 +116,79 @@ def test_the_checkpoint_of_another_network_is_not_taken(small_digits, quick, tmp
     def wider(dim: int) -> nn.Module:
         return small_convnet(dim, width=16)
 
+    path, run = tmp_path / CHECKPOINT_NAME, (NEAREST, 0, small_digits, quick)
+    message = r"a run with backbone = .*out_channels=32.*and backbone = .*out_channels=16"
+    with pytest.raises(ResumeError, match=message):
+        train(*run, backbone=wider, checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(ResumeError, match=message):
+        check_resume(path, *run, backbone=wider)
     message = r"belongs to another network: backbone\.\S+ has shape \("
-    for call in (
-        lambda: train(
-            NEAREST, 0, small_digits, quick, backbone=wider, checkpoint_dir=tmp_path, resume=True
-        ),
-        lambda: load_classifier(
-            tmp_path / CHECKPOINT_NAME, NEAREST, small_digits, quick, backbone=wider
-        ),
-    ):
-        with pytest.raises(ResumeError, match=message):
-            call()
+    with pytest.raises(ResumeError, match=message):
+        load_classifier(path, NEAREST, small_digits, quick, backbone=wider)
+
+
+def test_names_do_not_make_a_run(small_digits, quick, tmp_path):
+    train(NEAREST, 0, small_digits, quick, checkpoint_dir=tmp_path)
+    noisy_set, _ = noisy(small_digits, SymmetricNoise(0.1))
+    noisy_set = replace(noisy_set, name=small_digits.name)
+    with pytest.raises(ResumeError, match="other train labels"):
+        train(NEAREST, 0, noisy_set, quick, checkpoint_dir=tmp_path, resume=True)
+    balanced = replace(
+        NEAREST, make=lambda at: NearestETFHead(at.dim, at.num_classes, class_balanced=True)
+    )
+    with pytest.raises(ResumeError, match=r"class_balanced=False.*class_balanced=True"):
+        train(balanced, 0, small_digits, quick, checkpoint_dir=tmp_path, resume=True)
+    check_resume(tmp_path / CHECKPOINT_NAME, NEAREST, 0, small_digits, quick)
+
+
+RESUMED_ELSEWHERE = """
+import sys
+from pathlib import Path
+from torch.nn.functional import cross_entropy
+from ddn_etf.data import digits
+from ddn_etf.methods import METHODS
+from ddn_etf.settings import TrainingSettings
+from ddn_etf.training import train
+
+def scaled(scale):
+    return lambda output, labels: scale * cross_entropy(output.logits, labels)
+
+settings = TrainingSettings(epochs=int(sys.argv[2]), batch_size=256, dim=16, loss=scaled(2.0))
+place = Path(sys.argv[1])
+resume = settings.epochs > 1
+train(METHODS["nearest-etf"], 0, digits(), settings, checkpoint_dir=place, resume=resume)
+"""
+
+
+def test_a_loss_that_is_a_function_is_known_again_in_another_process(tmp_path):
+    for epochs in (1, 2):
+        command = [sys.executable, "-c", RESUMED_ELSEWHERE, str(tmp_path), str(epochs)]
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=120)
+    assert len(read_checkpoint(tmp_path / CHECKPOINT_NAME)["history"]) == 2
+
+
+def test_a_run_is_not_replaced_unless_asked_for(small_digits, quick, tmp_path):
+    arguments = (NEAREST, 0, small_digits, quick)
+    train(*arguments, checkpoint_dir=tmp_path)
+    before = (tmp_path / CHECKPOINT_NAME).read_bytes()
+    with pytest.raises(FileExistsError, match=r"give resume=True to go on with it, overwrite=True"):
+        train(*arguments, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="resume continues the run that overwrite would replace"):
+        train(*arguments, checkpoint_dir=tmp_path, resume=True, overwrite=True)
+    # What cannot be trained replaces nothing.
+    with pytest.raises(BatchSizeError):
+        train(
+            *arguments[:3], replace(quick, batch_size=301), checkpoint_dir=tmp_path, overwrite=True
+        )
+    assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
+
+    def stop(record):
+        raise InterruptedRunError
+
+    # Of the run that is replaced nothing is left that could be resumed.
+    with pytest.raises(InterruptedRunError):
+        train(*arguments, checkpoint_dir=tmp_path, overwrite=True, on_epoch=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv"]
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_epoch_before(

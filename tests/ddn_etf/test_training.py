@@ -277,7 +277,7 @@ def test_no_mistake_has_no_severity(tmp_path):
     assert math.isnan(last["test_mistake_severity"])
     assert last["test_hd@1"] == 0
     assert read_history(tmp_path / "history.csv") == whole
-    train(*arguments, replace(settings, epochs=2), **keep)
+    train(*arguments, replace(settings, epochs=2), **keep, overwrite=True)
     assert train(*arguments, settings, **keep, resume=True).history == whole
 
 

@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import signal
 import tomllib
+from dataclasses import replace
 
 import pytest
+import torch
 
 from ddn_etf.commands.compare import options_of_run
 from ddn_etf.commands.options import CompareOptions, TrainOptions
 from ddn_etf.commands.progress import RunProgress
+from ddn_etf.data import DATASETS
 from ddn_etf.hierarchy import digit_shapes
 from ddn_etf.methods import DEFAULT_METHODS
 from ddn_etf.report import REPORT_FILES
@@ -98,7 +101,55 @@ def test_overwrite_trains_anew(tmp_path, invoke):
         assert status == 0, output
     status, output = invoke("compare", "--output", tmp_path, *ONE, "--resume")
     assert status == 1
-    assert "learning_rate = 0.05, and learning_rate = 0.1 is asked for" in output
+    assert "learning_rate = 0.05, and learning_rate = 0.1 is asked for; resume with the" in output
+
+
+def test_resume_with_fewer_heads_or_seeds_keeps_the_larger_table(tmp_path, invoke, rows):
+    arguments = ("compare", "--output", tmp_path, *ONE, "--resume")
+    status, output = invoke(*arguments, "--heads", "linear,fixed-etf", "--seeds", "2")
+    assert status == 0, output
+    before = {name: (tmp_path / name).read_bytes() for name in ("history.csv", "summary.csv")}
+    status, output = invoke(*arguments, "--heads", "fixed-etf")
+    assert status == 0, output
+    assert output.count("(kept)") == 1
+    assert "With the runs that the folder has of an earlier comparison. wrote" in output
+    # The same rows, the head that was asked for first.
+    for name, content in before.items():
+        lines = (tmp_path / name).read_bytes().splitlines()
+        assert sorted(lines) == sorted(content.splitlines())
+    config = tomllib.loads((tmp_path / "config.toml").read_text())["compare"]
+    assert (config["heads"], config["seeds"]) == ("fixed-etf,linear", 2)
+    status, output = invoke(*arguments, "--heads", "nearest-etf")
+    assert status == 0, output
+    assert "left out: nearest-etf, seed 1: 0 of 1 epochs." in output
+    found = {(row["head"], row["seed"]) for row in rows(tmp_path / "history.csv")}
+    assert len(found) == 5
+    page = (tmp_path / "report.html").read_text()
+    assert "With the runs that the folder has" in page
+
+
+def test_resume_does_not_mix_comparisons(tmp_path, trained, invoke):
+    arguments = ("compare", "--output", tmp_path, *ONE)
+    status, output = invoke(*arguments)
+    assert status == 0, output
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = ("--resume", "--heads", "fixed-etf")
+    status, output = invoke(*arguments, *other, "--learning-rate", "0.2")
+    assert status == 1
+    assert "holds a comparison with learning_rate = 0.1, and learning_rate = 0.2 is asked" in output
+    # The same name and settings, but other data.
+    source = DATASETS["digits"]
+    fewer = replace(source.load().select_train(torch.arange(600)), name="digits")
+    smaller = replace(source, read=lambda root: fewer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "digits", smaller)
+        status, output = invoke(*arguments, *other)
+    assert status == 1
+    assert "linear-seed-0/last.ckpt belongs to a run with other number of train samples" in output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    status, output = invoke("compare", "--output", trained, *ONE, "--resume")
+    assert status == 1
+    assert "is a folder of ddn-etf train; give another --output" in output
 
 
 def test_a_run_is_made_with_the_options_of_the_comparison():

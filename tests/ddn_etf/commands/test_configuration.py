@@ -101,16 +101,34 @@ def test_a_list_is_a_list_of_names(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text('[cook]\ndish = ["soup", "stew"]\n')
     assert call("--config", path)[0].dish == "soup,stew"
+    assert read_options(path, {"cook": Options}).dish == "soup,stew"
+
+
+def test_a_whole_number_is_a_number_and_a_number_is_a_name(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[cook]\nsalt = 2\ndish = 32\n")
+    expected = Options(salt=2.0, dish="32")
+    for found in (call("--config", path)[0], read_options(path, {"cook": Options})):
+        assert found == expected
+        assert isinstance(found.salt, float)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[cook]\nhour = 2\n", "unknown key 'hour' in [cook]; known keys: data-folder, dish, hot"),
-        ("[cook]\nresume = true\n", "unknown key 'resume' in [cook]"),
-        ("[cook]\ndata_folder = 'x'\n", "unknown key 'data_folder' in [cook]"),
-        ("[cook]\nhours = 2.5\n", "Invalid value for '--hours'"),
-        ("[cook]\nhours = true\n", "Invalid value for '--hours'"),
+        (
+            "[cook]\nhour = 2\n",
+            "config.toml: unknown key 'hour' (did you mean 'hours'?); keys of [cook]: data-folder, d",
+        ),
+        ("[cook]\nresume = true\n", "unknown key 'resume'; keys of [cook]"),
+        ("[cook]\ndata_folder = 'x'\n", "unknown key 'data_folder' (did you mean 'data-folder'?)"),
+        ("[cook]\nhours = 2.5\n", "config.toml: hours in [cook] must be an integer, found 2.5"),
+        ("[cook]\nhours = true\n", "config.toml: hours in [cook] must be an integer, found True"),
+        ("[cook]\nhours = '3'\n", "config.toml: hours in [cook] must be an integer, found '3'"),
+        ("[cook]\nsalt = 'a'\n", "config.toml: salt in [cook] must be a number, found 'a'"),
+        ("[cook]\nhot = 1\n", "config.toml: hot in [cook] must be true or false, found 1"),
+        ("[cook]\ndish = true\n", "config.toml: dish in [cook] must be text, found True"),
+        ("[cook]\ndata-folder = {}\n", "config.toml: data-folder in [cook] must be text, found {}"),
         ("[cook]\nhours = 0\n", "Invalid value for '--hours'"),
         ("[eat]\nhours = 2\n", "has no table [cook]; it has [eat]"),
         ("hours = 2\n", "the key 'hours' stands outside a table"),
@@ -136,6 +154,11 @@ def test_a_folder_with_several_commands_or_none(tmp_path):
         read_options(path, {"cook": Options, "fry": Options})
     path.write_text("[bake]\n")
     with pytest.raises(ConfigurationError, match=r"found \[bake\]"):
+        read_options(path, {"cook": Options})
+    path.write_text("[cook]\nhours = 1.5\n")
+    with pytest.raises(
+        ConfigurationError, match=r"c.*toml: hours in \[cook\] must be an integer, "
+    ):
         read_options(path, {"cook": Options})
     path.write_text("[cook]\nhour = 1\n")
     with pytest.raises(ConfigurationError, match="unknown key 'hour'"):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from ddn_etf.class_means import CumulativeAverage
 from ddn_etf.commands.options import CompareOptions, TrainOptions
+from ddn_etf.head_options import HeadOptions
 from ddn_etf.learning_rates import Cosine
-from ddn_etf.methods import DEFAULT_METHODS
+from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.optimizers import AdamW
 from ddn_etf.settings import TrainingSettings
 
@@ -24,6 +29,7 @@ def test_every_setting_has_an_option():
         momentum=0.8,
         schedule="cosine",
         loss="focal",
+        batches="stratified",
         epochs=7,
         batch_size=60,
         learning_rate=0.01,
@@ -56,12 +62,103 @@ def test_every_setting_has_an_option():
         {"model": "brain"},
         {"precision": "16-mixed"},
         {"momentum": 1.0},
+        {"batches": "sorted"},
+        {"average": "last"},
+        {"imbalance_kind": "linear"},
+        {"label_noise_kind": "random"},
+        {"imbalance": 0.5},
+        {"label_noise": 1.5},
+        {"proximal_weight": -1.0},
+        {"loss_options": "seven"},
     ],
 )
 def test_a_wrong_value_is_found_before_anything_is_done(options):
     [value] = options.values()
     with pytest.raises(ValueError, match=str(value)):
         TrainOptions(**options).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"head": "nearest_etf"}, "nearest-etf"),
+        ({"optimizer": "Adam"}, "adam"),
+        ({"schedule": "cosin"}, "cosine"),
+        ({"loss": "crossentropy"}, "cross-entropy"),
+        ({"dataset": "cifar10"}, "cifar-10"),
+        ({"model": "resnet-18"}, "resnet18"),
+    ],
+)
+def test_the_name_that_was_meant(options, meant):
+    with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)"):
+        TrainOptions(**options).check()
+
+
+def test_options_of_heads():
+    options = {
+        "average": "cumulative",
+        "proximal_weight": 0.5,
+        "class_balanced": True,
+        "warm_up": 2,
+    }
+    expected = HeadOptions(CumulativeAverage(), 0.5, True, 2)
+    [method] = TrainOptions(**options).methods()
+    assert method == replace(METHODS["nearest-etf"], options=expected)
+    assert TrainOptions(**options).notes() == []
+    head = method.build(12, 10, 5.0, steps_per_epoch=7)
+    assert head.steps == 14
+    assert head.nearest.class_means.class_balanced
+    linear, fixed, nearest = CompareOptions(**options).methods()
+    assert (linear, fixed) == DEFAULT_METHODS[:2]
+    assert nearest.options == expected
+    [note] = CompareOptions(**options).notes()
+    assert "class_balanced, warm_up_epochs: only for heads that follow" in note
+    assert note.endswith("not for linear, fixed-etf")
+
+
+def test_options_that_no_head_has():
+    for options in (
+        TrainOptions(head="linear", class_balanced=True),
+        CompareOptions(heads="linear,fixed-etf", class_balanced=True),
+    ):
+        with pytest.raises(
+            ValueError, match=r"head 'linear' has no class_balanced: only .*nearest-"
+        ):
+            options.check()
+    with pytest.raises(ValueError, match="warm_up = 3 leaves no epoch of 3"):
+        TrainOptions(warm_up=3, epochs=3).check()
+
+
+def test_the_train_split_is_changed_and_the_test_split_is_not():
+    whole = TrainOptions().load_data()
+    for kind, other_kind, options in (
+        ("exponential", "symmetric", {}),
+        ("step", "asymmetric", {"imbalance_kind": "step", "label_noise_kind": "asymmetric"}),
+    ):
+        chosen = TrainOptions(imbalance=10.0, label_noise=0.2, batch_size=64, **options)
+        dataset = chosen.load_data()
+        assert dataset.name == chosen.variant().name("digits")
+        assert f"imbalance 10 ({kind}" in dataset.name
+        assert f"label noise 0.2 ({other_kind})" in dataset.name
+        assert torch.equal(dataset.test_labels, whole.test_labels)
+        clean = TrainOptions(imbalance=10.0, batch_size=64, **options).load_data()
+        assert max(clean.train_counts) // 10 == min(clean.train_counts)
+        assert torch.equal(clean.train_inputs, dataset.train_inputs)
+        wrong = (clean.train_labels != dataset.train_labels).double().mean()
+        assert 0.1 < wrong < 0.3
+    assert TrainOptions().variant().name("digits") == "digits" == whole.name
+
+
+def test_a_seed_that_no_generator_takes():
+    with pytest.raises(ValueError, match=r"seed must lie in .* found 1125899906842624"):
+        TrainOptions(seed=2**50).check()
+
+
+def test_a_folder_that_is_not_looked_at():
+    assert TrainOptions().notes() == []
+    assert TrainOptions(dataset="mnist", data_folder=Path("x")).notes() == []
+    [note] = TrainOptions(data_folder=Path("x")).notes()
+    assert "'digits' needs no files" in note
 
 
 @pytest.mark.parametrize("head", ["ha-frame", "nearest-ha-frame"])

@@ -10,6 +10,7 @@ import tomllib
 import pytest
 from PIL import Image
 
+from ddn_etf.checkpoints import read_checkpoint
 from ddn_etf.commands.progress import RunProgress
 from ddn_etf.data import DATASETS, DatasetSource
 from ddn_etf.errors import LabelError
@@ -38,7 +39,8 @@ def test_the_run_folder_is_complete(trained, rows):
     }
     assert "torch" in json.loads((trained / "versions.json").read_text())
     page = (trained / "report.html").read_text()
-    assert "ddn-etf train --dataset digits --model small-convnet --dim 16" in page
+    assert "ddn-etf train --dataset digits --imbalance-kind exponential" in page
+    assert "--model small-convnet --dim 16" in page
     assert "cosine_margins.png" in {path.name for path in (trained / "figures").iterdir()}
 
 
@@ -166,6 +168,66 @@ def test_bad_data_lose_nothing_even_with_overwrite(
     assert message in output
     for name in ("last.ckpt", "config.toml", "history.csv"):
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+
+
+VARIANT = (
+    *("--imbalance", "4", "--label-noise", "0.1", "--batches", "stratified", "--loss", "focal"),
+    *("--loss-options", "gamma=1", "--class-balanced", "--average", "cumulative", "--warm-up", "1"),
+    *("--proximal-weight", "0.01", "--batch-size", "64"),
+)
+
+
+def test_variants_are_in_the_run_folder_and_in_the_identity(tmp_path, invoke):
+    status, output = invoke("train", "--output", tmp_path, *SMALL, *VARIANT)
+    assert status == 0, output
+    assert "digits, imbalance 4 (exponential), seed 0, label noise 0.1 (symmetric)" in output
+    table = tomllib.loads((tmp_path / "config.toml").read_text())["train"]
+    assert table["imbalance"] == 4
+    assert table["label-noise"] == 0.1
+    assert table["batches"] == "stratified"
+    assert table["loss-options"] == "gamma=1"
+    assert table["class-balanced"] is True
+    assert table["warm-up"] == 1
+    run = read_checkpoint(tmp_path / "last.ckpt")["run"]
+    assert run["batches"] == "Stratified()"
+    assert "gamma=1.0" in run["loss"]
+    assert "WarmUpHead" in run["head_options"]
+    assert "CumulativeAverage()" in run["head_options"]
+    again = ("train", "--config", tmp_path / "config.toml", "--output", tmp_path, "--resume")
+    status, output = invoke(*again)
+    assert status == 0, output
+    for flag, value, message in (
+        ("--label-noise", "0.2", "dataset = 'digits, imbalance 4 (exponential), seed 0, label noi"),
+        ("--batches", "shuffled", "batches = 'Stratified()', and batches = 'Shuffled()'"),
+        ("--loss-options", "gamma=3", "loss = 'Focal("),
+        ("--average", "exponential", "head options = "),
+        ("--proximal-weight", "0.1", "head options = "),
+    ):
+        status, output = invoke(*again, flag, value)
+        assert status == 1, output
+        assert f"belongs to a run with {message}" in output
+    status, output = invoke("evaluate", tmp_path, "--output", tmp_path / "measured")
+    assert status == 0, output
+    status, output = invoke("report", tmp_path, "--output", tmp_path / "again")
+    assert status == 0, output
+    assert "digits, imbalance 4 (exponential), seed 0, label noise 0.1 (symmetric)" in output
+
+
+def test_an_option_that_the_head_does_not_have(tmp_path, invoke):
+    status, output = invoke("train", "--output", tmp_path, "--head", "linear", "--warm-up", "1")
+    assert status == 2
+    assert "head 'linear' has no warm_up_epochs: only heads that follow the class means" in output
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_failed_start_leaves_no_folder_behind(command, tmp_path, invoke, monkeypatch):
+    monkeypatch.setitem(DATASETS, "letters", DatasetSource("letters", "letters", False, bad_labels))
+    (tmp_path / "mine").mkdir()
+    for place in (tmp_path / "new" / "folder", tmp_path / "mine"):
+        status, output = invoke(command, "--output", place, "--dataset", "letters")
+        assert status == 1
+        assert "letters: train labels run" in output
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
 def test_an_image_that_cannot_be_read_in_the_middle_of_training(tmp_path, invoke):
