@@ -93,7 +93,9 @@ def polar_pull_back(
     """
     if is_differentiated():
         if matrix is None:
-            raise TypeError("polar_pull_back needs the matrix where its result may be differentiated")
+            raise TypeError(
+                "polar_pull_back needs the matrix where its result may be differentiated"
+            )
         stretch = factor.mT @ matrix
         scaled = divide_right(stretch, cotangent, basis, values)
         inner = factor.mT @ scaled

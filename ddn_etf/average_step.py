@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddn_etf.batch_means import BatchMeans
 from ddn_etf._lengths import unit_norm
+from ddn_etf.batch_means import BatchMeans
 
 __all__ = ["AverageStep"]
 

@@ -314,7 +314,9 @@ def test_images_of_mnist_that_are_no_images(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown data set 'cifar' .*; known: digits, .*cifar-100"):
+    with pytest.raises(
+        ValueError, match=r"unknown data set 'cifar' .*; known: digits, .*cifar-100"
+    ):
         find_dataset("cifar")
 
 

@@ -70,7 +70,9 @@ def test_an_oblong_image():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown backbone 'resnet' .*; known: small-convnet, mlp"):
+    with pytest.raises(
+        ValueError, match=r"unknown backbone 'resnet' .*; known: small-convnet, mlp"
+    ):
         find_model("resnet")
 
 
