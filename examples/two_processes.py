@@ -1,12 +1,11 @@
-"""Two processes train one network, each on half of every batch, as on two GPUs.
+"""Two processes train one network, each on half of every batch, as on two GPUs: run it with ``python``.
 
-Class means are exchanged, so both have the same frame in every step, although in this example neither
-ever sees a sample of the classes that the other one has. Run it with plain ``python``.
+Class means are exchanged, so both have the same frame in every step, although neither ever sees a
+sample of the classes that the other one has.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 
 import torch
@@ -34,11 +33,9 @@ class Network(nn.Module):
 
 def work(rank: int, port: int) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.init_process_group("gloo", rank=rank, world_size=WORLD)
-    # In a function of its own, so that the DDP wrapper is gone before the process group is: a wrapper
-    # that is the last to hold the group can block its process for ever (PyTorch 2.13, gloo).
-    train(rank)
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=WORLD)
+    train(rank)  # its DDP wrapper must be gone before the group is, or it may block for ever
     distributed.destroy_process_group()
 
 
@@ -56,14 +53,14 @@ def train(rank: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        weights = [torch.empty(CLASSES, FEATURES) for _ in range(WORLD)]
-        distributed.all_gather(weights, network.module.head.weight)
+        frames = [torch.empty(CLASSES, FEATURES) for _ in range(WORLD)]
+        distributed.all_gather(frames, network.module.head.weight)
+        difference = (frames[0] - frames[1]).abs().max().item()
         if rank == 0:
-            difference = (weights[0] - weights[1]).abs().max().item()
             print(f"epoch {epoch}  loss {loss.item():.3f}  frames differ by {difference:.1e}")
     if rank == 0:
-        predictions = network.module.eval()(inputs).argmax(1)
-        print(f"accuracy {(predictions == labels).double().mean().item():.3f}")
+        hits = network.module.eval()(inputs).argmax(1) == labels
+        print(f"accuracy {hits.double().mean().item():.3f}")
 
 
 if __name__ == "__main__":
