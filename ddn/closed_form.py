@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddn.batching import align_mapped_dimensions
 from ddn.forward_mode import own_memory, saved_primals
-from ddn.functional import isolated, reverse
+from ddn.functional import isolated, refuse_legacy_vmap, reverse
 
 __all__ = ["ClosedForm", "ClosedFormNode"]
 
@@ -26,6 +26,7 @@ class ClosedFormNode(Protocol):
 
     core_ranks: tuple[int, ...]
     num_blocks: int
+    name: str
 
     def solve(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Solution blocks, then tensors to be kept for ``pull_back``."""
@@ -63,6 +64,8 @@ class ClosedForm(torch.autograd.Function):
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # what is recorded under the old vmap has no right derivative
+            refuse_legacy_vmap(ctx.node.name, cotangents)
         inputs, y, saved = _unpack(ctx.node, ctx.saved_tensors)
         grad_y = [
             torch.zeros_like(block) if cotangent is None else cotangent

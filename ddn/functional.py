@@ -13,6 +13,8 @@ from torch import Tensor
 from torch._C import _autograd, _functorch
 from torch.autograd import forward_ad
 
+from ddn.errors import DerivativeError
+
 __all__ = [
     "eager",
     "gradient",
@@ -20,6 +22,7 @@ __all__ = [
     "is_transformed",
     "isolated",
     "needs_functional",
+    "refuse_legacy_vmap",
     "reverse",
     "will_be_differentiated",
 ]
@@ -106,6 +109,21 @@ def will_be_differentiated(tensors: Sequence[Tensor]) -> tuple[int, ...]:
     if hooked or not torch.is_grad_enabled():
         return ()
     return tuple(i for i, tensor in enumerate(tensors) if tensor.requires_grad)
+
+
+def refuse_legacy_vmap(name: str, cotangents: Sequence[Tensor | None]) -> None:
+    """Raise under ``is_grads_batched=True``, whose old vmap does not see into custom functions.
+
+    Args:
+        name: of the node.
+        cotangents: that a backward pass was given.
+    """
+    if any(value is not None and _functorch.is_legacy_batchedtensor(value) for value in cotangents):
+        raise DerivativeError(
+            f"{name}: is_grads_batched=True, and vectorize=True of torch.autograd.functional, map by an old "
+            "vmap that custom functions cannot follow. Use torch.func.jacrev, or torch.func.vmap over "
+            "torch.func.vjp."
+        )
 
 
 def eager(function: Function) -> Function:

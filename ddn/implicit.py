@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 
 from ddn.batching import align_mapped_dimensions
 from ddn.errors import DerivativeError
 from ddn.forward_mode import directional_derivative, own_memory, saved_primals
-from ddn.functional import gradient, is_transformed, isolated
+from ddn.functional import gradient, is_transformed, isolated, refuse_legacy_vmap
 from ddn.kkt.system import KKTSystem
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class StationaryPoint(torch.autograd.Function):
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_legacy_vmap(ctx.engine, cotangents)
+        refuse_legacy_vmap(type(ctx.engine.lagrangian.problem.node).__name__, cotangents)
         y, multipliers, active, *operands = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[1:]) if need]
         with _as_solved(ctx):
@@ -160,7 +159,7 @@ class KKTSolve(torch.autograd.Function):
     @staticmethod
     @isolated
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_legacy_vmap(ctx.engine, cotangents)
+        refuse_legacy_vmap(type(ctx.engine.lagrangian.problem.node).__name__, cotangents)
         _require_exact(ctx.engine)
         u, s, *point = ctx.saved_tensors
         needed = [i for i, need in enumerate(ctx.needs_input_grad[3:]) if need]
@@ -269,15 +268,6 @@ def _kkt_product(
 ) -> tuple[Tensor, Tensor]:
     y, multipliers, active, *operands = point
     return KKTSystem(engine.lagrangian, y, multipliers, active, operands).product(u, s)
-
-
-def _refuse_legacy_vmap(engine: Engine, cotangents: Sequence[Tensor]) -> None:
-    if any(_functorch.is_legacy_batchedtensor(value) for value in cotangents):
-        raise DerivativeError(
-            f"{type(engine.lagrangian.problem.node).__name__}: is_grads_batched=True, and vectorize=True of "
-            "torch.autograd.functional, map by an old vmap that custom functions cannot follow. Use "
-            "torch.func.jacrev, or torch.func.vmap over torch.func.vjp."
-        )
 
 
 def _require_exact(engine: Engine) -> None:

@@ -36,6 +36,11 @@ class NodeFunctions:
         return self.problem.core_ranks
 
     @property
+    def name(self) -> str:
+        """Of the node's class."""
+        return type(self.problem.node).__name__
+
+    @property
     def num_blocks(self) -> int:
         """Number of solution blocks."""
         return len(self.problem.output_shapes)

@@ -36,13 +36,13 @@ class PolarFactor(NamedTuple):
         factor: V, ``(*batch, d, r)``.
         basis: Q, ``(*batch, r, r)``.
         values: σ, ``(*batch, r)``: the singular values of C, in either order.
-        inverse: S⁻¹, ``(*batch, r, r)``; the pseudo-inverse where C is rank-deficient.
+        reciprocals: 1/σ, ``(*batch, r)``; 0 where C is rank-deficient, for the pseudo-inverse of S.
     """
 
     factor: Tensor
     basis: Tensor
     values: Tensor
-    inverse: Tensor
+    reciprocals: Tensor
 
 
 def polar_decompose(matrix: Tensor) -> PolarFactor:
@@ -65,7 +65,7 @@ def polar_pull_back(
     cotangent: Tensor,
     basis: Tensor,
     values: Tensor,
-    inverse: Tensor,
+    reciprocals: Tensor,
 ) -> Tensor:
     """Gradient with respect to C for a gradient G with respect to V = polar(C).
 
@@ -78,6 +78,9 @@ def polar_pull_back(
 
         S Z + Z S = S (N + Nᵀ)       C̄ = B − V Z
 
+    In the eigenbasis, with U = V Q, B' = B Q = (G Q) σ⁻¹ and N' = Uᵀ B', division solves for Z' = Qᵀ Z Q, and
+    C̄ = (B' − U Z') Qᵀ. A large 1/σ then multiplies nothing but its own direction, which G may be free of.
+
     A sum of singular values is the only denominator. Differentiable in C, V and G to any order; Q and σ
     only give the value faster. Where C is rank-deficient V is not unique; directions in which it is free
     count as zero (pseudo-inverse).
@@ -89,7 +92,7 @@ def polar_pull_back(
         cotangent: G.
         basis: Q of :class:`PolarFactor`, constant.
         values: σ of :class:`PolarFactor`, constant.
-        inverse: S⁻¹ of :class:`PolarFactor`, constant.
+        reciprocals: 1/σ of :class:`PolarFactor`, constant.
     """
     if is_differentiated():
         if matrix is None:
@@ -101,16 +104,16 @@ def polar_pull_back(
         inner = factor.mT @ scaled
         rotation = solve_sylvester(stretch, stretch @ (inner + inner.mT), basis, values)
         return scaled - factor @ rotation
-    scaled = cotangent @ inverse
-    inner = factor.mT @ scaled
-    rotated = basis.mT @ (inner + inner.mT) @ basis
+    rotated = factor @ basis
+    scaled = (cotangent @ basis).mul_(reciprocals.unsqueeze(-2))
+    inner = rotated.mT @ scaled
     column = values.unsqueeze(-1)
     # Both values of a vanishing sum vanish, and so does the numerator.
     sums = (column + values.unsqueeze(-2)).clamp_min_(torch.finfo(values.dtype).tiny)
-    shares = basis @ rotated.mul_(column).div_(sums) @ basis.mT
+    shares = (inner + inner.mT).mul_(column).div_(sums)
     if scaled.ndim == 2:
-        return scaled.addmm_(factor, shares, alpha=-1)
-    return scaled.sub_(factor @ shares)
+        return scaled.addmm_(rotated, shares, alpha=-1) @ basis.mT
+    return scaled.sub_(rotated @ shares) @ basis.mT
 
 
 def _by_gram(matrix: Tensor, correct: bool = True) -> PolarFactor:
@@ -127,7 +130,7 @@ def _by_gram(matrix: Tensor, correct: bool = True) -> PolarFactor:
     # S⁻¹ = Q σ⁻¹ Qᵀ as a product of equal factors.
     rows = (basis * squares.pow(-0.25).unsqueeze(-2)).mT
     inverse = _symmetric_product(rows, rows)
-    polar = PolarFactor(matrix @ inverse, basis, squares.sqrt(), inverse)
+    polar = PolarFactor(matrix @ inverse, basis, squares.sqrt(), squares.rsqrt())
     if ill and correct:
         return polar._replace(factor=_correct(matrix, *polar[:3]))
     return polar
@@ -169,8 +172,7 @@ def _correct(matrix: Tensor, factor: Tensor, basis: Tensor, values: Tensor) -> T
 def _by_svd(matrix: Tensor) -> PolarFactor:
     wide = matrix.double() if _has_double(matrix) else matrix
     left, values, right = torch.linalg.svd(wide, full_matrices=False)
-    inverse = right.mT @ (reciprocal(values.unsqueeze(-1)) * right)
-    return PolarFactor(left @ right, right.mT, values, inverse)
+    return PolarFactor(left @ right, right.mT, values, reciprocal(values.unsqueeze(-1)).squeeze(-1))
 
 
 def _has_double(tensor: Tensor) -> bool:

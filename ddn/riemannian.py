@@ -24,7 +24,7 @@ from torch import Tensor
 from ddn.errors import DerivativeError, SignatureError, SingularSystemError
 from ddn.failure import apply_policy, format_indices
 from ddn.forward_mode import inside_transform
-from ddn.functional import isolated
+from ddn.functional import isolated, refuse_legacy_vmap
 from ddn.on_manifold import blocks_of, hessian_product, project, slope_of, solve_on_manifold
 from ddn.problem import Problem
 from ddn.solution import SolvedProblem
@@ -189,6 +189,7 @@ class _OnManifold(torch.autograd.Function):
     @isolated
     def backward(ctx: Any, grad_y: Tensor, grad_multipliers: Tensor) -> tuple[Tensor | None, ...]:
         problem: Problem = ctx.tangent.problem
+        refuse_legacy_vmap(type(problem.node).__name__, (grad_y, grad_multipliers))
         if torch.is_grad_enabled():
             raise DerivativeError(
                 f"{type(problem.node).__name__}: RiemannianGradient has first derivatives only. State the "

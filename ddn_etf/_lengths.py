@@ -44,7 +44,7 @@ def _rows_of_length(matrix: Tensor, length: float) -> tuple[Tensor, Tensor, Tens
 
 
 class _RowsOfLength(torch.autograd.Function):
-    """y = τ x/‖x‖ with x̄ = (τ/‖x‖) (ȳ - y ⟨y, ȳ⟩/τ²): fewer operations than autograd would record."""
+    """y = τ x/‖x‖ with x̄ = (τ/‖x‖) (ȳ - u ⟨u, ȳ⟩), u = x/‖x‖: fewer operations than autograd would record."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, length: float) -> Tensor:
@@ -57,9 +57,12 @@ class _RowsOfLength(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         matrix, result, factor, unit = ctx.saved_tensors
         if torch.is_grad_enabled():
-            again, *_ = _rows_of_length(matrix, ctx.length)
-            (gradient,) = torch.autograd.grad(again, matrix, cotangent, create_graph=True)
+            # By another name, so that hooks of the matrix are not called for this as well.
+            given = matrix.view_as(matrix)
+            again, *_ = _rows_of_length(given, ctx.length)
+            (gradient,) = torch.autograd.grad(again, given, cotangent, create_graph=True)
             return gradient, None
-        along = (result * cotangent).sum(dim=1, keepdim=True)
-        across = torch.addcmul(cotangent, result, along, value=-(ctx.length**-2))
+        direction = result / ctx.length
+        along = (direction * cotangent).sum(dim=1, keepdim=True)
+        across = torch.addcmul(cotangent, direction, along, value=-1)
         return across.mul_(factor).div_(unit), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,20 @@ class AverageStep(NamedTuple):
     alpha: Tensor
     unit: Tensor
     norm: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors in it, for :meth:`with_tensors`."""
+        return (*self.batch[:3], *self[1:])
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> AverageStep:
+        """The same with the tensors given."""
+        counts, weights, origin, *others = tensors
+        batch = self.batch._replace(counts=counts, weights=weights, origin=origin)
+        return AverageStep(batch, *others)
+
+    def without_tensors(self) -> AverageStep:
+        """The same, holding no memory."""
+        return self.with_tensors([torch.empty(0)] * len(self.tensors()))
 
     def means(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Y (d, K) and μ (d,) of features (N, d); differentiable to any order."""

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from ddn.errors import DeclarativeNodeError
-from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
+from ddn_etf._buffers import (
+    at_least_single,
+    full_precision,
+    keep_single,
+    refuse_vmap,
+    replace_buffers,
+)
 from ddn_etf._lengths import unit_norm
 from ddn_etf.average_step import AverageStep
 from ddn_etf.batch_means import batch_means
@@ -257,6 +263,7 @@ class ClassMeans(nn.Module):
             )
         check_features(features, self.dim)
         labels = check_labels(labels, features)
+        refuse_vmap(features, labels)
         if self.validate:
             check_values(features, labels, self.num_classes)
         return labels
@@ -298,6 +305,10 @@ class ClassMeans(nn.Module):
     def scale(self, factor: float) -> None:
         """Multiply the running means: features were measured in another unit so far."""
         self.running_means = self.running_means * factor
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.running_means = keep_single(self.running_means, self.running_means)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.running_means

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch._C import _functorch
 
 from ddn.batching import align_mapped_dimensions, broadcast_shapes
 from ddn.conic.derivative import pull_back, push_forward, value_at
@@ -27,7 +26,7 @@ from ddn.conic.verify import solve_verified
 from ddn.errors import DerivativeError, SingularSystemError, SolveWarning
 from ddn.failure import apply_policy
 from ddn.forward_mode import saved_primals
-from ddn.functional import isolated
+from ddn.functional import isolated, refuse_legacy_vmap
 from ddn.solution import Status
 
 __all__ = ["Context", "solve_cone_programs"]
@@ -103,12 +102,7 @@ class _ConeSolve(torch.autograd.Function):
     @isolated
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[None, Tensor | None]:
         given = [c for c in cotangents[:3] if c is not None]
-        if any(_functorch.is_legacy_batchedtensor(value) for value in given):
-            raise DerivativeError(
-                "CvxpyNode: is_grads_batched=True, and vectorize=True of torch.autograd.functional, map "
-                "by an old vmap that custom functions cannot follow. Use torch.func.jacrev, or "
-                "torch.func.vmap over torch.func.vjp."
-            )
+        refuse_legacy_vmap("CvxpyNode", given)
         if not given:
             return None, None
         parameters, x, z, s, polished = ctx.saved_tensors

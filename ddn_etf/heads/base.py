@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ddn.errors import DtypeError
-from ddn_etf._buffers import at_least_single, full_precision
+from ddn_etf._buffers import HostCopy, at_least_single, full_precision
 from ddn_etf._lengths import rows_of_length
 from ddn_etf.schedules import Schedule, positive_value
 from ddn_etf.validation import check_count, check_features
@@ -77,10 +76,20 @@ class Head(nn.Module):
         check_count("dim", dim, 1)
         check_count("num_classes", num_classes, 1)
         self.dim, self.num_classes = dim, num_classes
-        self.temperature: float | None = None
+        self._temperature: float | None = None
         self._schedules: dict[str, Schedule] = {}
         if temperature is not None:
             self._follow("temperature", temperature)
+
+    @property
+    def temperature(self) -> float | None:
+        """τ at present, or None."""
+        self._follow_state()
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float | None) -> None:
+        self._temperature = value
 
     def advance(self, steps: int = 1) -> None:
         """Go on to the next step of the schedules; nothing happens where there is none.
@@ -98,8 +107,15 @@ class Head(nn.Module):
         check_count("steps", steps, 1)
         if not self._schedules:
             return
-        values = self._scheduled(int(self.schedule_step) + steps)
+        self._follow_state()
+        self._scheduled_step += steps
+        try:
+            values = self._scheduled(self._scheduled_step)
+        except BaseException:
+            self._scheduled_step -= steps
+            raise
         self.schedule_step = self.schedule_step + steps
+        self._step_copy.write(self._scheduled_step, self.schedule_step)
         self._change(values)
 
     def _follow(self, name: str, value: float | Schedule) -> None:
@@ -113,6 +129,7 @@ class Head(nn.Module):
         if callable(value):
             self._schedules[name] = value
             self.register_buffer("schedule_step", torch.zeros((), dtype=torch.int64))
+            self._scheduled_step, self._step_copy = 0, HostCopy(0, self.schedule_step)
         setattr(self, name, positive_value(name, value, _MEANINGS[name]))
 
     def _scheduled(self, step: int) -> dict[str, float]:
@@ -126,11 +143,15 @@ class Head(nn.Module):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        if self._schedules:
-            # What was loaded belongs to these values already.
-            for name, value in self._scheduled(int(self.schedule_step)).items():
+    def _follow_state(self) -> None:
+        """Take the values of the step in the buffer, which may have been loaded or broadcast."""
+        if not self._schedules:
+            return
+        step = self._step_copy.read(self.schedule_step)
+        if step != self._scheduled_step:
+            self._scheduled_step = step
+            # The rest of the state belongs to these values already.
+            for name, value in self._scheduled(step).items():
                 setattr(self, name, value)
 
     def normalize(self, features: Tensor) -> Tensor:

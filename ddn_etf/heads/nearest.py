@@ -8,9 +8,16 @@ from typing import Any, Self, TypedDict
 import torch
 from torch import Tensor
 
-from ddn.errors import DeclarativeNodeError, DerivativeError, SolveError
+from ddn.captured import captured_tensors
+from ddn.errors import DeclarativeNodeError, DerivativeError
 from ddn_etf._autograd import is_left_to_autograd
-from ddn_etf._buffers import at_least_single, full_precision, keep_single, replace_buffers
+from ddn_etf._buffers import (
+    HostCopy,
+    at_least_single,
+    full_precision,
+    keep_single,
+    replace_buffers,
+)
 from ddn_etf.class_means import ClassMeans, ExponentialAverage, MovingAverage
 from ddn_etf.heads.base import Head, HeadOutput
 from ddn_etf.heads.nearest_step import NearestStep
@@ -93,17 +100,17 @@ class NearestHead(Head):
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("proximal", start.to(at_least_single(dtype)).to(device))
         self.register_buffer("started", torch.tensor(False))
-        # The flag once more for the host, which must not wait for the device to read it.
-        self._started = False
+        self._has_started = HostCopy(False, self.started)
 
     @property
     def has_trained(self) -> bool:
         """Whether there has been a training step, so that the frame is that of class means."""
-        return self._started
+        return bool(self._has_started.read(self.started))
 
     @property
     def proximal_weight(self) -> float:
         """δ at present; it belongs to the node."""
+        self._follow_state()
         return self.node.proximal_weight
 
     @proximal_weight.setter
@@ -152,8 +159,9 @@ class NearestHead(Head):
                 weight=weight.detach().to(self.weight.dtype, copy=True),
                 bias=bias.detach().to(self.bias.dtype, copy=True),
             )
-            if not self._started:
-                self.started, self._started = torch.ones_like(self.started), True
+            if not self.has_trained:
+                replace_buffers(self, started=torch.ones_like(self.started))
+                self._has_started.write(True, self.started)
         return weight, bias
 
     def track(self, features: Tensor, labels: Tensor | None) -> None:
@@ -184,35 +192,49 @@ class NearestHead(Head):
         return weight if self.scale == 1 else self.scale * weight
 
     def _solve(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        self._follow_state()
         before = dict(self.class_means._buffers)
-        node = self.node
-        in_one_piece = node.uses_closed_form and node.solver is None and is_left_to_autograd(h)
-        given = h.detach() if in_one_piece else h
-        means, global_mean, step = self.class_means.average_step(given, labels)
-        if not self.gradient_through_frame:
-            means = means.detach()
         try:
-            proximal = self._proximal_point(means)
-            if in_one_piece:
-                V, saved = node.solve_and_save(means, proximal)
-                V, global_mean = NearestStep.apply(
-                    h, node, step, proximal, means, global_mean, V, *saved
-                )
-            else:
-                V = node(means, proximal)
-        except SolveError:
+            V, global_mean = self._make_step(h, labels)
+        except BaseException:
             # The batch must leave no trace in the average either.
             self.class_means._buffers.update(before)
             raise
         return (V if self.gradient_through_frame else V.detach()), global_mean
 
+    def _make_step(self, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        node, in_one_piece = self.node, self._has_closed_form(h)
+        given = h.detach() if in_one_piece else h
+        means, global_mean, step = self.class_means.average_step(given, labels)
+        if in_one_piece and step.alpha.requires_grad:  # an average that is learned
+            means, global_mean = step.means(h.to(means.dtype))
+            in_one_piece = False
+        if not self.gradient_through_frame:
+            means = means.detach()
+        proximal = self._proximal_point(means.detach())
+        if not in_one_piece:
+            return node(means, proximal), global_mean
+        V, saved = node.solve_and_save(means, proximal)
+        found: tuple[Tensor, Tensor] = NearestStep.apply(
+            h, node, step, proximal, means, global_mean, V, *saved
+        )
+        return found
+
+    def _has_closed_form(self, h: Tensor) -> bool:
+        node = self.node
+        return (
+            node.uses_closed_form
+            and node.solver is None
+            and is_left_to_autograd(h)
+            and not node._forward_hooks
+            and not node._forward_pre_hooks
+            and not any(tensor.requires_grad for tensor in captured_tensors(node).values())
+        )
+
     @torch.no_grad()
     def _proximal_point(self, means: Tensor) -> Tensor:
         proximal = self.proximal.to(means.dtype)
-        if not self._started:
-            # Somebody may have written to the buffer: a broadcast from another rank, say.
-            self._started = bool(self.started)
-        return proximal if self._started else self.node(means, proximal)
+        return proximal if self.has_trained else self.node(means, proximal)
 
     def _change(self, values: dict[str, float]) -> None:
         before = self.temperature
@@ -232,7 +254,7 @@ class NearestHead(Head):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._started = bool(self.started)
+        self.proximal = keep_single(self.proximal, self.proximal)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

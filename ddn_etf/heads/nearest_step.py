@@ -50,11 +50,12 @@ class NearestStep(torch.autograd.Function):
         *saved: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """V* and μ, as they were found."""
-        ctx.node, ctx.step = node, step
+        tensors = step.tensors()
+        ctx.node, ctx.step, ctx.of_step = node, step.without_tensors(), len(tensors)
         # A schedule may change them before the backward pass.
         ctx.attributes = PlainAttributes.of(node)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(features, proximal, means, factor, *saved)
+        ctx.save_for_backward(features, proximal, means, factor, *tensors, *saved)
         # The same numbers as new tensors: what is passed in cannot be what comes out.
         return factor.view_as(factor), global_mean.view_as(global_mean)
 
@@ -63,20 +64,23 @@ class NearestStep(torch.autograd.Function):
         ctx: Any, grad_factor: Tensor | None, grad_mean: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """H̄ from V̄ and μ̄, where None is zero."""
-        features, proximal, means, factor, *saved = ctx.saved_tensors
+        features, proximal, means, factor, *rest = ctx.saved_tensors
+        step, saved = ctx.step.with_tensors(rest[: ctx.of_step]), rest[ctx.of_step :]
         nothing = (None,) * (6 + len(saved))
         with ctx.attributes.held(), full_precision(factor.device):
             if torch.is_grad_enabled():
-                Y, mean = ctx.step.means(features.to(means.dtype))
+                # By another name, so that hooks of the features are not called for this as well.
+                given = features.view_as(features)
+                Y, mean = step.means(given.to(means.dtype))
                 V = factor if grad_factor is None else ctx.node(Y, proximal)
                 found = [(V, grad_factor), (mean, grad_mean)]
                 outputs, cotangents = zip(*(p for p in found if p[1] is not None), strict=True)
-                (gradient,) = torch.autograd.grad(outputs, features, cotangents, create_graph=True)
+                (gradient,) = torch.autograd.grad(outputs, given, cotangents, create_graph=True)
                 return gradient, *nothing
             if grad_mean is None:
                 grad_mean = means.new_zeros(means.shape[0])
             grad_means = None
             if grad_factor is not None:
                 grad_means, _ = ctx.node.vjp((means, proximal), factor, grad_factor, *saved)
-            gradient = ctx.step.pull_back(means, grad_means, grad_mean)
+            gradient = step.pull_back(means, grad_means, grad_mean)
         return gradient.to(features.dtype), *nothing

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddn.errors import ShapeError
+from ddn_etf._buffers import HostCopy, replace_buffers
 from ddn_etf.heads.base import Head, HeadOutput
 from ddn_etf.heads.nearest import NearestHead
 from ddn_etf.validation import check_count
@@ -60,8 +61,8 @@ class WarmUpHead(Head):
         self.learned, self.nearest, self.steps = learned, nearest, steps
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("finished", torch.tensor(steps == 0))
-        # Both once more for the host, which must not wait for the device to read them.
-        self._step, self._finished = 0, steps == 0
+        self._step_copy = HostCopy(0, self.step)
+        self._finished_copy = HostCopy(steps == 0, self.finished)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("weight", "bias"):
@@ -72,8 +73,16 @@ class WarmUpHead(Head):
     def active(self) -> Head:
         """The head whose turn it is."""
         # After the switch, the nearest frame is found in the next training step.
-        waits = self._step > 0 and not self.training and not self.nearest.has_trained
-        return self.nearest if self._finished and not waits else self.learned
+        waits = self._steps_so_far > 0 and not self.training and not self.nearest.has_trained
+        return self.nearest if self._is_finished and not waits else self.learned
+
+    @property
+    def _is_finished(self) -> bool:
+        return bool(self._finished_copy.read(self.finished))
+
+    @property
+    def _steps_so_far(self) -> int:
+        return self._step_copy.read(self.step)
 
     @property
     def temperature(self) -> float | None:
@@ -86,7 +95,8 @@ class WarmUpHead(Head):
 
     def finish(self) -> None:
         """Switch to the nearest frame now."""
-        self.finished, self._finished = torch.ones_like(self.finished), True
+        replace_buffers(self, finished=torch.ones_like(self.finished))
+        self._finished_copy.write(True, self.finished)
 
     def advance(self, steps: int = 1) -> None:
         """Go on to the next step of the schedules of both heads."""
@@ -95,12 +105,14 @@ class WarmUpHead(Head):
 
     def outputs(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
         """Those of the head whose turn it is; in training mode, a step of the warm-up as well."""
-        if self._finished or not self.training:
+        if self._is_finished or not self.training:
             return self.active.outputs(features, labels)
         self.nearest.track(features, labels)
         output = self.learned.outputs(features, labels)
-        self.step, self._step = self.step + 1, self._step + 1
-        if self.steps is not None and self._step >= self.steps:
+        steps = self._steps_so_far + 1
+        replace_buffers(self, step=self.step + 1)
+        self._step_copy.write(steps, self.step)
+        if self.steps is not None and steps >= self.steps:
             self.finish()
         return output
 
@@ -116,10 +128,6 @@ class WarmUpHead(Head):
         """Check shape and dtype of features, as the head whose turn it is does."""
         self.active.check(features)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._step, self._finished = int(self.step), bool(self.finished)
-
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"steps={self.steps}, finished={self._finished}"
+        return f"steps={self.steps}, finished={self._is_finished}"
