@@ -77,10 +77,10 @@ def refuse_vmap(*tensors: Tensor) -> None:
 def _constant(tensor: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return tensor
-    while _functorch.is_gradtrackingtensor(tensor):
-        tensor = _functorch.get_unwrapped(tensor)
     if forward_ad._current_level >= 0:
         tensor = forward_ad.unpack_dual(tensor).primal
+    while _functorch.is_gradtrackingtensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
     if tensor.is_inference():
         with torch.inference_mode(False):
             return tensor.clone()

@@ -31,9 +31,10 @@ class NearestETFHead(NearestHead):
 
     The first step has no step before it. It solves twice: first with V_prox = the factor of the
     canonical simplex ETF, which decides the directions that Y leaves open, then with V_prox = the
-    solution of that. In evaluation mode W and b are those of the last training step; before any, W
-    is the canonical simplex ETF and b = 0. Everything is in the state dict, so that training goes
-    on from a checkpoint as if it had not stopped.
+    solution of that. V_prox is a constant to the gradient, in this step as in all others. In
+    evaluation mode W and b are those of the last training step; before any, W is the canonical simplex
+    ETF and b = 0. Everything is in the state dict, so that training goes on from a checkpoint as if it
+    had not stopped.
 
     Defined results: classes that no batch has held, equal class means and means that are all zero
     leave directions of V* open, which stay those of V_prox. See :class:`Head` for rows of zeros,
