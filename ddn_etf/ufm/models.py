@@ -20,7 +20,7 @@ from ddn_etf.ufm.features_model import Block, FeaturesModel
 from ddn_etf.ufm.losses import CrossEntropy, DataTerm, MeanSquaredError
 from ddn_etf.validation import check_count
 
-__all__ = ["Block", "ExtendedUnconstrainedFeatures", "FeaturesModel", "UnconstrainedFeatures"]
+__all__ = ["ExtendedUnconstrainedFeatures", "UnconstrainedFeatures"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+import ddn_etf.ufm.solvers
 from ddn_etf.metrics import SplitStatistics, nc1, nc2, nc3, nc4
 from ddn_etf.ufm.activations import Linear
 from ddn_etf.ufm.checks import check_number
@@ -15,7 +16,7 @@ from ddn_etf.ufm.features_model import FeaturesModel
 from ddn_etf.ufm.known_minima import closed_form
 from ddn_etf.ufm.landscape.certificate import certify
 from ddn_etf.ufm.models import UnconstrainedFeatures
-from ddn_etf.ufm.solvers import Minimization, Solver
+from ddn_etf.ufm.solvers import Minimization
 from ddn_etf.validation import check_count
 
 __all__ = ["MinimizationRun", "minimize_once"]
@@ -62,7 +63,7 @@ class MinimizationRun:
 
 
 def minimize_once(
-    model: FeaturesModel, solver: Solver, seed: int, *, scale: float = 1.0
+    model: FeaturesModel, solver: ddn_etf.ufm.solvers.Solver, seed: int, *, scale: float = 1.0
 ) -> tuple[MinimizationRun, tuple[float, ...]]:
     """One run, and f at its start and after every step.
 
