@@ -7,6 +7,7 @@ leaves ``last.ckpt`` whole.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
@@ -25,12 +26,16 @@ from ddn.errors import DeclarativeNodeError
 from ddn_etf._description import describe, describe_modules, digest
 from ddn_etf.data.dataset import Dataset, LazyInputs
 from ddn_etf.files import write_atomically
+from ddn_etf.heads import Head
 from ddn_etf.settings import TrainingSettings
+from ddn_etf.versions import versions
 
 __all__ = [
     "BACKUP_NAME",
     "CHECKPOINT_NAME",
+    "AnotherRunError",
     "ResumeError",
+    "ResumeWarning",
     "another_run",
     "check_checkpoint",
     "read_checkpoint",
@@ -47,6 +52,14 @@ BACKUP_NAME = "previous.ckpt"
 
 class ResumeError(DeclarativeNodeError, RuntimeError):
     """There is no checkpoint, or it is damaged, or it belongs to another run."""
+
+
+class AnotherRunError(ResumeError):
+    """The checkpoint is whole, and the run that is to go on is not the one that wrote it."""
+
+
+class ResumeWarning(UserWarning):
+    """A run goes on, and nobody can promise the numbers of an uninterrupted one."""
 
 
 def run_identity(
@@ -100,12 +113,15 @@ def run_identity(
 def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write a checkpoint; the one that was there becomes ``previous.ckpt``.
 
+    The entry ``versions`` is added: those of this package and of PyTorch and, where it is known, the
+    commit.
+
     Raises:
         WriteError: a full disk, for example. The checkpoint that was there is still there.
     """
     # Into memory first: torch.save hides the cause of a failed write behind one of its own.
     content = io.BytesIO()
-    torch.save(checkpoint, content)
+    torch.save({**checkpoint, "versions": _versions()}, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         _second_name(path, path.with_name(BACKUP_NAME))
@@ -156,29 +172,39 @@ def check_checkpoint(
         The checkpoint.
 
     Raises:
-        ResumeError: no file, a damaged file or one of another kind, another run, or more epochs
-            than wanted. Names what differs.
+        AnotherRunError: the checkpoint of another run. Names what differs.
+        ResumeError: no file, a damaged file or one of another kind, or more epochs than wanted.
 
     Warns:
-        UserWarning: the checkpoint is of an earlier version, which did not keep all of this; what it
-            did not keep cannot be compared.
+        ResumeWarning: the checkpoint is of an earlier version, which did not keep all of this, so
+            that it cannot be compared; or this package, its commit or PyTorch has another version
+            than wrote it.
     """
     checkpoint = read_checkpoint(path)
     found, epochs = checkpoint["run"], len(checkpoint["history"])
     difference = another_run(found, wanted, apart_from={"epochs"} if may_be_longer else set())
     if difference is not None:
-        raise ResumeError(f"{path} belongs to {difference}, or start a new run")
+        raise AnotherRunError(f"{path} belongs to {difference}, or start a new run")
     absent = [name for name in wanted if name not in found]
     if absent:
         warnings.warn(
             f"{path} was written by an earlier version, which did not keep {', '.join(absent)}; "
             "whether these are still the same cannot be checked",
+            ResumeWarning,
             stacklevel=2,
         )
     if epochs > wanted["epochs"]:
         raise ResumeError(
             f"{path} already has {epochs} epochs, and {wanted['epochs']} are asked for; ask for "
             "at least as many"
+        )
+    changed = _changed_versions(checkpoint)
+    if changed:
+        warnings.warn(
+            f"{path} was written with {', '.join(changed)}: what comes after it need not be what an "
+            "uninterrupted run gives bit for bit, which is so with the same versions only",
+            ResumeWarning,
+            stacklevel=2,
         )
     return checkpoint
 
@@ -210,6 +236,25 @@ def another_run(
     return None
 
 
+_VERSIONS = ("ddn-torch", "torch", "commit")
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = versions()
+    return {name: found[name] for name in _VERSIONS if name in found}
+
+
+def _changed_versions(checkpoint: dict[str, Any]) -> list[str]:
+    """What wrote the checkpoint and is another version now; what one of the two lacks is not compared."""
+    now, then = _versions(), checkpoint.get("versions", {})
+    return [
+        f"{name} {then[name]} (now {now[name]})"
+        for name in _VERSIONS
+        if name in now and then.get(name, now[name]) != now[name]
+    ]
+
+
 _DATA = {
     "train_samples": "number of train samples",
     "train_labels": "train labels",
@@ -236,9 +281,11 @@ def _inputs(inputs: Tensor | LazyInputs) -> Iterator[Tensor]:
 
 
 def _describe_head(head: nn.Module) -> str:
-    """Options of a head; those that follow a schedule are plain attributes at the start only."""
+    """Options of a head; its temperature, and what follows a schedule, are no plain attributes."""
     lines = [describe_modules(head)]
     for path, module in head.named_modules():
+        if isinstance(module, Head):
+            lines.append(f"{path or 'module'}.temperature: {describe(module.temperature)}")
         schedules = getattr(module, "_schedules", {})
         lines += [f"{path}.{name}: {describe(schedules[name])}" for name in sorted(schedules)]
     return "\n".join(lines)

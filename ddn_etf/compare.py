@@ -94,7 +94,7 @@ def compare(
     on_start: Callable[[str, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_kept: Callable[[EpochRecord], None] | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -130,6 +130,7 @@ def compare(
         ValueError: a head needs a hierarchy of the classes and the data set has none.
     """
     settings = settings or TrainingSettings()
+    folder = None if folder is None else Path(folder)
     check_hierarchy(methods, dataset.name, has_hierarchy=dataset.hierarchy is not None)
     if folder is not None and not resume and not overwrite:
         _check_free(folder, methods, seeds)
@@ -175,9 +176,9 @@ def _check_free(folder: Path, methods: Sequence[Method], seeds: Sequence[int]) -
                 )
 
 
-def run_folder(folder: Path, head: str, seed: int) -> Path:
+def run_folder(folder: str | Path, head: str, seed: int) -> Path:
     """Where a comparison keeps one of its runs: ``runs/HEAD-seed-N``."""
-    return folder / "runs" / f"{head}-seed-{seed}"
+    return Path(folder) / "runs" / f"{head}-seed-{seed}"
 
 
 def epochs_to_accuracy(run: Sequence[EpochRecord], target: float = TARGET_ACCURACIES[0]) -> float:
@@ -233,6 +234,9 @@ def curve(comparison: Comparison, head: str, quantity: str) -> list[Spread]:
 
 
 def over_seeds(comparison: Comparison) -> str:
-    """How a value came about, for titles: ``"median over 3 seeds"``."""
-    count = len(comparison.seeds)
-    return "one seed" if count == 1 else f"median over {count} seeds"
+    """How a value came about, for titles: ``"median over 3 seeds"``, or ``"2-3 seeds"`` over heads."""
+    counts = [len(comparison.runs(method.name)) for method in comparison.methods]
+    fewest, most = min(counts), max(counts)
+    if most == 1:
+        return "one seed"
+    return f"median over {most if fewest == most else f'{fewest}–{most}'} seeds"

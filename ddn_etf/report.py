@@ -43,7 +43,7 @@ class Origin:
 
 def write_report(
     comparison: Comparison,
-    directory: Path,
+    directory: str | Path,
     *,
     figures: Sequence[ReportFigure] | None = None,
     origin: Origin = Origin(),
@@ -65,6 +65,7 @@ def write_report(
     Raises:
         WriteError: a full disk, for example; files written before stay.
     """
+    directory = Path(directory)
     figures = report_figures(comparison) if figures is None else figures
     made_with = versions() if origin.versions is None else origin.versions
     contents: dict[str, str | bytes] = {
@@ -106,8 +107,23 @@ def report_html(
         figures=figures,
         missing=missing,
         settings=comparison.settings.as_table(),
+        head_options=_head_options(comparison),
+        # The name of a data set says what was changed in it.
+        noisy="label noise" in comparison.dataset,
         origin=origin,
     )
+
+
+def _head_options(comparison: Comparison) -> dict[str, str]:
+    """By the titles of the heads, options that are not as by default."""
+    return {
+        method.title: ", ".join(
+            f"{name.replace('_', ' ')} {getattr(method.options, name)}"
+            for name in method.options.changed()
+        )
+        for method in comparison.methods
+        if method.options.changed()
+    }
 
 
 def render_page(template: str, *, origin: Origin, **values: Any) -> str:

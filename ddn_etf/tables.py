@@ -50,6 +50,11 @@ def spread_cell(median: float, low: float, high: float, write: Callable[[float],
     )
 
 
+def _metric(value: float) -> str:
+    """Four decimals; a number that is too large for them in scientific notation."""
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
+
+
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     # Quantity, its name in the table, and how to write a number.
     ("train_accuracy", "train accuracy (%)", lambda value: f"{value:.1f}"),
@@ -57,9 +62,9 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("test_mistake_severity", "mistake severity (test)", lambda value: f"{value:.3f}"),
     ("test_hd@5", "hd@5 (test)", lambda value: f"{value:.3f}"),
     ("test_hp@5", "hp@5 (test)", lambda value: f"{value:.3f}"),
-    ("train_NC1", "NC1 (train)", lambda value: f"{value:.4f}"),
-    ("train_NC2", "NC2", lambda value: f"{value:.4f}"),
-    ("train_NC3", "NC3 (train)", lambda value: f"{value:.4f}"),
+    ("train_NC1", "NC1 (train)", _metric),
+    ("train_NC2", "NC2", _metric),
+    ("train_NC3", "NC3 (train)", _metric),
     *(
         (f"epochs_to_{target:g}", f"epochs to {target:g} % train", steps_cell)
         for target in TARGET_ACCURACIES
@@ -78,11 +83,12 @@ def summary_table(comparison: Comparison) -> Table:
     """The table that people read: a row per quantity, a column per head, as text.
 
     Returns:
-        The header and the rows; those about mistakes in a hierarchy only if it was measured. A cell
-        holds the median and, where the seeds differ, the range. Seeds without a value, such as those
-        without a mistake, are left out and the cell says how many are not; it is "–" if none is.
+        The header, which says how many seeds a head has if others have more, and the rows; those
+        about mistakes in a hierarchy only if it was measured. A cell holds the median and, where the
+        seeds differ, the range. Seeds without a value, such as those without a mistake, are left out
+        and the cell says how many are not; it is "–" if none is.
     """
-    header, rows = ["", *(method.title for method in comparison.methods)], []
+    header, rows = _header(comparison), []
     cells = _cells(comparison)
     for quantity, title, write in _ROWS:
         if quantity in cells:
@@ -92,7 +98,7 @@ def summary_table(comparison: Comparison) -> Table:
 
 def full_table(comparison: Comparison) -> Table:
     """Everything that was measured, with four significant digits: a row per quantity and split."""
-    header, rows = ["", *(method.title for method in comparison.methods)], []
+    header, rows = _header(comparison), []
     for quantity, cells in _cells(comparison).items():
         write = steps_cell if quantity.startswith("epochs_to_") else "{:.4g}".format
         rows.append([_title(quantity), *(cell(write) for cell in cells)])
@@ -153,6 +159,15 @@ def _title(quantity: str) -> str:
         return f"epochs to {quantity.removeprefix('epochs_to_')} % train"
     split, _, name = quantity.partition("_")
     return f"{name.replace('_', ' ')} ({split})"
+
+
+def _header(comparison: Comparison) -> list[str]:
+    """The titles of the heads; those that were not trained with every seed say so."""
+    header, seeds = [""], len(comparison.seeds)
+    for method in comparison.methods:
+        count = len(comparison.runs(method.name))
+        header.append(method.title + (f" ({count} of {seeds} seeds)" if count < seeds else ""))
+    return header
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ddn_etf.batches import check_seed
 from ddn_etf.checkpoints import (
     BACKUP_NAME,
     CHECKPOINT_NAME,
+    AnotherRunError,
     ResumeError,
     check_checkpoint,
     read_checkpoint,
@@ -54,7 +55,7 @@ def train(
     *,
     backbone: Callable[[int], nn.Module] = small_convnet,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    checkpoint_dir: Path | None = None,
+    checkpoint_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -100,10 +101,15 @@ def train(
         MissingDependencyError: ``tensorboard`` without the package.
         ValueError: the head needs a hierarchy of the classes and the data set has none, resume and
             overwrite are both asked for, or the seed is none of :func:`ddn_etf.batches.check_seed`.
+
+    Warns:
+        ResumeWarning: the checkpoint was written with other versions, or by one that did not keep
+            all of this: :func:`ddn_etf.checkpoints.check_checkpoint`.
     """
     settings = settings or TrainingSettings()
     check_seed(seed)
-    path = None if checkpoint_dir is None else checkpoint_dir / CHECKPOINT_NAME
+    folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+    path = None if folder is None else folder / CHECKPOINT_NAME
     _check_place(path, resume=resume, overwrite=overwrite)
     with reproducible(seed, settings.threads), lightning_quietly():
         classifier = _untrained(method, seed, dataset, settings, backbone)
@@ -120,7 +126,7 @@ def train(
                 return classifier
         trainer = make_trainer(
             settings,
-            checkpoint_dir,
+            folder,
             on_epoch,
             tensorboard=tensorboard,
             unused_parameters=isinstance(classifier.head, WarmUpHead),
@@ -134,7 +140,7 @@ def train(
 
 
 def check_resume(
-    path: Path,
+    path: str | Path,
     method: Method,
     seed: int,
     dataset: Dataset,
@@ -155,6 +161,7 @@ def check_resume(
     Raises:
         ResumeError: it would not; names what differs.
     """
+    path = Path(path)
     read_checkpoint(path)
     with reproducible(seed, settings.threads):
         classifier = _untrained(method, seed, dataset, settings, backbone)
@@ -179,7 +186,7 @@ def identity_of(
 
 
 def load_classifier(
-    path: Path,
+    path: str | Path,
     method: Method,
     dataset: Dataset,
     settings: TrainingSettings,
@@ -200,9 +207,15 @@ def load_classifier(
     Raises:
         ResumeError: no file, a damaged one, or one of another head or network.
     """
+    path = Path(path)
+    if not path.is_file():
+        there = [name for name in (CHECKPOINT_NAME, BACKUP_NAME) if path.with_name(name).is_file()]
+        raise ResumeError(
+            f"there is no checkpoint {path}; {path.parent} has {' and '.join(there) or 'none'}"
+        )
     checkpoint = read_checkpoint(path)
     if checkpoint["run"]["head"] != method.name:
-        raise ResumeError(
+        raise AnotherRunError(
             f"{path} belongs to a run with head = {checkpoint['run']['head']!r}, and head = "
             f"{method.name!r} is asked for"
         )
@@ -286,7 +299,7 @@ def _check_network(classifier: Classifier, checkpoint: dict[str, Any], path: Pat
     found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise ResumeError(
+            raise AnotherRunError(
                 f"{path} belongs to another network: {name} has shape "
                 f"{found.get(name, 'none')} there and {wanted.get(name, 'none')} in this one; give "
                 "the same model, head and number of features, or start a new run"

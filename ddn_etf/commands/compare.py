@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddn_etf.commands.configuration import CONFIG_NAME, config_toml, with_options
+from ddn_etf.commands.effective import HEAD_OPTIONS, has_head_options, in_effect
 from ddn_etf.commands.options import CompareOptions, TrainingOptions, TrainOptions
 from ddn_etf.commands.progress import RunProgress
 from ddn_etf.commands.shared import (
@@ -19,6 +20,7 @@ from ddn_etf.commands.shared import (
     is_first_process,
     prepare_folder,
     removed_if_empty,
+    resume_warnings_as_notes,
     say_notes,
     say_written,
     text_table,
@@ -51,22 +53,24 @@ def compare_command(
     Prints a table and writes report.html, figures, history.csv and summary.csv. Every run has a
     folder of its own under runs, as ddn-etf train makes it.
     """
-    with errors_in_one_line():
+    with errors_in_one_line(), resume_warnings_as_notes():
         if resume and overwrite:
             raise typer.BadParameter("--resume keeps what --overwrite would replace; give one")
+        # A head that is added to a comparison need not have the options of those that are there.
+        whole = _with_kept(options, output) if resume else options
+        options = replace(whole, heads=options.heads, seeds=options.seeds)
         with wrong_arguments():
-            options.check()
+            whole.check()
         first = is_first_process(options.devices)
         with removed_if_empty(output):
             if first:
                 say_notes(options.notes())
                 _prepare(output, resume=resume, overwrite=overwrite)
-            whole = _with_kept(options, output) if resume and first else options
             with wrong_arguments():
                 dataset = options.load_data()
             if first and not resume:
                 _forget_runs(options, output)
-            if whole != options:
+            if first and resume:
                 _check_kept(options, whole, output, dataset)
             _run(options, whole, output, dataset, resume=resume, first=first)
 
@@ -74,7 +78,7 @@ def compare_command(
 def options_of_run(options: CompareOptions, head: str, seed: int) -> TrainOptions:
     """The options with which ``ddn-etf train`` makes one of the runs."""
     shared = {field.name: getattr(options, field.name) for field in fields(TrainingOptions)}
-    return TrainOptions(**shared, head=head, seed=seed)
+    return in_effect(TrainOptions(**shared, head=head, seed=seed))
 
 
 def _prepare(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -102,10 +106,13 @@ def _forget_runs(options: CompareOptions, output: Path) -> None:
 def _with_kept(options: CompareOptions, output: Path) -> CompareOptions:
     """These options, with the heads and seeds of the comparison in the folder as well.
 
+    Options of heads are those of the folder where only its heads have them.
+
     Raises:
-        FolderError: what lies there had other settings, or is no comparison.
+        FolderError: what lies there had other settings, or is no comparison; or the number of epochs
+            is another one, and not all runs of the folder are asked for.
     """
-    from ddn_etf.commands.folders import FolderError, difference, options_of_folder
+    from ddn_etf.commands.folders import FolderError, difference, flag, options_of_folder
 
     if not (output / CONFIG_NAME).is_file():
         return options
@@ -116,41 +123,67 @@ def _with_kept(options: CompareOptions, output: Path) -> CompareOptions:
         # Longer runs of the same comparison can be resumed.
         found = difference(replace(kept, epochs=options.epochs), options)
         heads = [method.name for method in (*options.methods(), *kept.methods())]
+        mine, theirs = has_head_options(options), has_head_options(kept)
     if found is not None:
         name, there, here = found
         raise FolderError(
-            f"{output} holds a comparison with {name} = {there!r}, and {name} = {here!r} is asked for; "
-            f"resume with the same {name}, or give another --output or --overwrite"
+            f"{output} holds a comparison with {flag(name, there)}, and {flag(name, here)} is asked "
+            "for; resume with the same, or give another --output or --overwrite"
         )
-    return replace(
+    whole = replace(
         options, heads=",".join(dict.fromkeys(heads)), seeds=max(options.seeds, kept.seeds)
     )
+    asked = {method.name for method in options.methods()}
+    if kept.epochs != options.epochs and (asked < set(heads) or options.seeds < kept.seeds):
+        raise FolderError(
+            f"{output} holds a comparison with --epochs {kept.epochs}, and --epochs {options.epochs} is "
+            f"asked for: one table needs all runs at the same length; ask for all of them, --heads "
+            f"{whole.heads} --seeds {whole.seeds}, or give another --output"
+        )
+    if theirs and not mine:
+        whole = replace(whole, **{name: getattr(kept, name) for name in HEAD_OPTIONS})
+    return whole
 
 
 def _check_kept(
     options: CompareOptions, whole: CompareOptions, output: Path, dataset: Dataset
 ) -> None:
-    """Check that runs that the table will have, and that are not trained now, had the same data."""
+    """Check that the runs that are there go with this table, before anything is written.
+
+    Those that are trained further are checked again, more closely, when their turn comes.
+    """
     from ddn_etf.checkpoints import CHECKPOINT_NAME, another_run, read_checkpoint
     from ddn_etf.commands.folders import FolderError, run_folders
     from ddn_etf.training import identity_of
 
     asked = {place for _, _, place in run_folders(options, output)}
+    places = [place for _, _, place in run_folders(whole, output)]
+    places = [place for place in places if (place / CHECKPOINT_NAME).is_file()]
+    if not places:
+        return
+    settings = options.settings()
     identity = identity_of(
         options.methods()[0],
         options.seed_numbers()[0],
         dataset,
-        options.settings(),
+        settings,
         backbone=options.backbone(dataset),
     )
-    for _, _, place in run_folders(whole, output):
+    for place in places:
         path = place / CHECKPOINT_NAME
-        if place in asked or not path.is_file():
-            continue
-        apart_from = {"head", "seed", "head_options", "epochs"}
-        found = another_run(read_checkpoint(path)["run"], identity, apart_from=apart_from)
+        checkpoint = read_checkpoint(path)
+        apart_from = {"head", "seed", "head_options"}
+        if place not in asked or not settings.schedule.depends_on_epochs:
+            apart_from.add("epochs")
+        found = another_run(checkpoint["run"], identity, apart_from=apart_from)
         if found is not None:
             raise FolderError(f"{path} belongs to {found}, or give another --output or --overwrite")
+        epochs = len(checkpoint["history"])
+        if place in asked and epochs > options.epochs:
+            raise FolderError(
+                f"{path} already has {epochs} epochs, and --epochs {options.epochs} is asked for; ask "
+                "for at least as many, or give another --output or --overwrite"
+            )
 
 
 def _run(

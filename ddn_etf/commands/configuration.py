@@ -40,6 +40,7 @@ CONFIG_NAME = "config.toml"
 """The file of a run folder that says what was run."""
 
 _NOT_IN_FILES = frozenset({"config", "help", "overwrite", "resume"})
+_COMMANDS = frozenset({"train", "compare", "ufm", "ufm-minimize", "ufm-saddles"})
 _NO_VALUE = (bool, int, float)
 
 
@@ -93,6 +94,12 @@ def read_options(path: Path, known: Mapping[str, type[Chosen]]) -> Chosen:
         raise ConfigurationError(f"there is no {path}; give the folder of a run of ddn-etf")
     tables = _read(path)
     found = [command for command in known if command in tables]
+    others = [name for name in tables if name in _COMMANDS and name not in known]
+    if not found and others:
+        raise ConfigurationError(
+            f"{path.parent} is a folder of ddn-etf {others[0]}; give one of ddn-etf "
+            f"{' or ddn-etf '.join(known)}"
+        )
     if len(found) != 1:
         raise ConfigurationError(
             f"{path} must hold one of the tables {', '.join(f'[{name}]' for name in known)}, found "

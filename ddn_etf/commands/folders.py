@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddn.errors import DeclarativeNodeError
 from ddn_etf.checkpoints import CHECKPOINT_NAME
-from ddn_etf.commands.configuration import CONFIG_NAME, command_line, read_options
+from ddn_etf.commands.configuration import (
+    CONFIG_NAME,
+    ConfigurationError,
+    command_line,
+    read_options,
+)
+from ddn_etf.commands.effective import HEAD_OPTIONS, has_head_options, in_effect
 from ddn_etf.commands.options import CompareOptions, TrainingOptions, TrainOptions
 from ddn_etf.compare import Comparison, run_folder
 from ddn_etf.evaluation import evaluate
@@ -28,6 +36,7 @@ __all__ = [
     "FolderError",
     "comparison_of",
     "difference",
+    "flag",
     "options_of_folder",
     "publish",
     "read_comparison",
@@ -44,12 +53,18 @@ class FolderError(DeclarativeNodeError, ValueError):
 
 
 def options_of_folder(folder: Path) -> TrainingOptions:
-    """What was run in a folder, from its ``config.toml``.
+    """What was run in a folder, from its ``config.toml``, without what the run did not look at.
 
     Raises:
-        ConfigurationError: there is none, or it is not one of ``train`` or ``compare``.
+        ConfigurationError: there is none, it is not one of ``train`` or ``compare``, or it has a name
+            that is not known.
     """
-    return read_options(folder / CONFIG_NAME, _KINDS)
+    path = folder / CONFIG_NAME
+    options = read_options(path, _KINDS)
+    try:
+        return in_effect(options)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def run_folders(options: TrainingOptions, folder: Path) -> Iterator[tuple[str, int, Path]]:
@@ -80,8 +95,9 @@ def read_comparison(folders: Sequence[Path]) -> tuple[Comparison, list[str]]:
     """
     options = [options_of_folder(folder) for folder in folders]
     first = options[0]
-    for other, folder in zip(options[1:], folders[1:], strict=True):
-        _check_alike(first, folders[0], other, folder)
+    # Every pair: options of heads are compared only where both have such heads.
+    for (one, here), (other, there) in combinations(zip(options, folders, strict=True), 2):
+        _check_alike(one, here, other, there)
     found: dict[tuple[str, int], list[EpochRecord]] = {}
     left_out = []
     for each, folder in zip(options, folders, strict=True):
@@ -201,13 +217,25 @@ def _evidence(
 def difference(one: TrainingOptions, other: TrainingOptions) -> tuple[str, object, object] | None:
     """The first thing in which runs differ that do not belong into one table, and what it is in each.
 
-    Head and seed may differ, and where the files are.
+    Head and seed may differ, and where the files are; options of heads too, where one of the two has
+    no head that looks at them.
     """
+    may_differ = set(_MAY_DIFFER)
+    if not (has_head_options(one) and has_head_options(other)):
+        may_differ |= set(HEAD_OPTIONS)
     for field in fields(TrainingOptions):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if mine != theirs and field.name not in _MAY_DIFFER:
+        if mine != theirs and field.name not in may_differ:
             return field.name, mine, theirs
     return None
+
+
+def flag(name: str, value: object) -> str:
+    """A field with its value as one would type it."""
+    word = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{word}" if value else f"--no-{word}"
+    return f"no --{word}" if value is None else f"--{word} {shlex.quote(str(value))}"
 
 
 def _check_alike(one: TrainingOptions, here: Path, other: TrainingOptions, there: Path) -> None:
@@ -215,7 +243,7 @@ def _check_alike(one: TrainingOptions, here: Path, other: TrainingOptions, there
     if found is not None:
         name, mine, theirs = found
         raise FolderError(
-            f"{here} was run with {name} = {mine!r} and {there} with {name} = {theirs!r}; one table "
+            f"{here} was run with {flag(name, mine)} and {there} with {flag(name, theirs)}; one table "
             "can only hold runs that differ in head and seed"
         )
 

@@ -16,6 +16,15 @@ import typer
 
 from ddn_etf._extras import optional_import
 from ddn_etf._names import find_named
+from ddn_etf.commands.checks import (
+    asked_too_much,
+    check_gpus,
+    check_head_options,
+    check_kinds,
+    check_loss,
+    option_flag,
+)
+from ddn_etf.errors import FrameSizeError, LabelError
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +138,7 @@ class TrainingOptions:
         """The heads, with their options.
 
         Raises:
-            ValueError: an unknown name, or none, or options that none of the heads has.
+            ValueError: an unknown name, or none, or options that the one head does not have.
         """
         raise NotImplementedError
 
@@ -143,8 +152,8 @@ class TrainingOptions:
 
         if self.warm_up >= self.epochs:
             raise ValueError(
-                f"warm_up = {self.warm_up} leaves no epoch of {self.epochs} for the head itself; warm "
-                "up for fewer"
+                f"--warm-up {self.warm_up} leaves no epoch of --epochs {self.epochs} for the head "
+                "itself; warm up for fewer"
             )
         return HeadOptions(
             average=find_named("average", self.average, AVERAGES),
@@ -165,7 +174,8 @@ class TrainingOptions:
         noise = find_named("kind of label noise", self.label_noise_kind, LABEL_NOISES)
         return DataVariant(
             None if self.imbalance is None else imbalance(self.imbalance),
-            None if self.label_noise is None else noise(self.label_noise),
+            # No noise is no other data set.
+            noise(self.label_noise) if self.label_noise else None,
         )
 
     def seed_numbers(self) -> tuple[int, ...]:
@@ -176,22 +186,23 @@ class TrainingOptions:
         """Find out whether every name and number is good, before anything takes time.
 
         Raises:
-            ValueError: one is not, a head needs a hierarchy that the data set does not have, or
-                the machine has too few GPUs.
+            ValueError: one is not, a head or the loss needs a hierarchy that the data set does not
+                have, a kind is chosen of what is not asked for, or the machine has too few GPUs.
             MissingDependencyError: TensorBoard is asked for and missing.
         """
         from ddn_etf.batches import check_seed
         from ddn_etf.methods import check_hierarchy
 
         methods, source = self.methods(), self._source()
+        check_kinds(self)
         for seed in self.seed_numbers():
             check_seed(seed)
-        self.settings()
         check_hierarchy(methods, source.name, has_hierarchy=source.has_hierarchy)
+        check_loss(self, source)
         self._model()
         self.variant()
         if self.accelerator == "gpu":
-            _check_gpus(self.devices)
+            check_gpus(self.devices)
         if self.tensorboard:
             with optional_import("tensorboard", "A log for TensorBoard"):
                 importlib.import_module("tensorboard")
@@ -207,8 +218,8 @@ class TrainingOptions:
         without = [each.name for each in self.methods() if not each.follows_means]
         if changed and without:
             notes.append(
-                f"{', '.join(changed)}: only for heads that follow the class means, not for "
-                f"{', '.join(without)}"
+                f"{', '.join(map(option_flag, changed))}: only for heads that follow the class means, "
+                f"not for {', '.join(without)}"
             )
         return notes
 
@@ -216,17 +227,25 @@ class TrainingOptions:
         """Read the data set, change its train split, and see that all the rest goes with it.
 
         Raises:
-            ValueError: the data set needs a folder, or its inputs are none of the backbone's.
-            FrameSizeError: a head needs more features for that many classes.
+            ValueError: the data set needs a folder, its inputs are none of the backbone's, a head
+                needs more features for that many classes, or a class would be left without samples.
             BatchSizeError: a batch is larger than the train split.
         """
         import torch
 
-        dataset = self.variant().of(self._source().load(self.data_folder))
+        source = self._source()
+        if source.needs_files and self.data_folder is None:
+            raise ValueError(
+                f"the data set {source.name!r} is read from files: give the folder that holds them "
+                "with --data-folder"
+            )
+        dataset = source.load(self.data_folder)
+        with asked_too_much(LabelError):
+            dataset = self.variant().of(dataset)
         # Without memory and without random numbers.
         with torch.device("meta"):
             self.backbone(dataset)(self.dim)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), asked_too_much(FrameSizeError):
             for method in self.methods():
                 method.build(
                     self.dim,
@@ -277,7 +296,9 @@ class TrainOptions(TrainingOptions):
         """The one head."""
         from ddn_etf.methods import find_method
 
-        return (find_method(self.head).with_options(self.head_options()),)
+        method, options = find_method(self.head), self.head_options()
+        check_head_options((method,), options)
+        return (method.with_options(options),)
 
     def seed_numbers(self) -> tuple[int, ...]:
         """The one seed."""
@@ -295,30 +316,25 @@ class CompareOptions(TrainingOptions):
     )
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3
 
-    def methods(self) -> tuple[Method, ...]:
+    def head_names(self) -> list[str]:
         """The heads, in the order given."""
+        return [name.strip() for name in self.heads.split(",") if name.strip()]
+
+    def methods(self) -> tuple[Method, ...]:
+        """The heads, in the order given, with the options that each of them has."""
         from ddn_etf.methods import find_methods
 
-        methods = find_methods([name.strip() for name in self.heads.split(",") if name.strip()])
         options = self.head_options()
-        if not any(method.follows_means for method in methods):
-            # Options that no head has are a mistake; one of them says so.
-            methods[0].with_options(options)
         return tuple(
-            method.with_options(options) if method.follows_means else method for method in methods
+            method.with_options(options) if method.follows_means else method
+            for method in find_methods(self.head_names())
         )
+
+    def check(self) -> None:
+        """As for one run; options that none of the heads has are a mistake as well."""
+        check_head_options(self.methods(), self.head_options())
+        super().check()
 
     def seed_numbers(self) -> tuple[int, ...]:
         """0, 1, ..."""
         return tuple(range(self.seeds))
-
-
-def _check_gpus(devices: int) -> None:
-    import torch
-
-    found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
-    if found < devices:
-        raise ValueError(
-            f"accelerator gpu with devices = {devices}: PyTorch finds {found} on this machine; use "
-            "fewer devices, or the accelerator cpu"
-        )

@@ -13,6 +13,7 @@ from ddn_etf.commands.shared import (
     say_written,
     text_table,
     wide_console,
+    wrong_arguments,
 )
 
 __all__ = ["report_command"]
@@ -41,7 +42,8 @@ def report_command(
         from ddn_etf.commands.folders import options_of_folder, publish, read_comparison
         from ddn_etf.tables import summary_table, table_title
 
-        comparison, left_out = read_comparison(folders)
+        with wrong_arguments():
+            comparison, left_out = read_comparison(folders)
         sources = [
             (replace(options, data_folder=data_folder or options.data_folder), folder)
             for options, folder in ((options_of_folder(folder), folder) for folder in folders)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich import box
@@ -22,6 +24,7 @@ __all__ = [
     "is_first_process",
     "prepare_folder",
     "removed_if_empty",
+    "resume_warnings_as_notes",
     "say_notes",
     "say_written",
     "text_table",
@@ -140,6 +143,27 @@ def say_notes(notes: Sequence[str]) -> None:
     """What the user may want to know, and what is no error."""
     for note in notes:
         typer.echo(f"Note: {note}", err=True)
+
+
+@contextmanager
+def resume_warnings_as_notes() -> Iterator[None]:
+    """What is warned of a resumed run is told in a line, each once."""
+    from ddn_etf.checkpoints import ResumeWarning
+
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResumeWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, ResumeWarning):
+                before(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                say_notes([str(message)])
+
+        warnings.showwarning = show
+        yield
 
 
 def say_written(console: Console, paths: Sequence[Path]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddn_etf.commands.configuration import CONFIG_NAME, config_toml, with_options
+from ddn_etf.commands.configuration import CONFIG_NAME, config_toml, read_options, with_options
 from ddn_etf.commands.options import TrainOptions
 from ddn_etf.commands.progress import RunProgress
 from ddn_etf.commands.shared import (
@@ -18,6 +19,7 @@ from ddn_etf.commands.shared import (
     is_first_process,
     prepare_folder,
     removed_if_empty,
+    resume_warnings_as_notes,
     say_notes,
     say_written,
     text_table,
@@ -25,6 +27,7 @@ from ddn_etf.commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from ddn_etf.checkpoints import AnotherRunError
     from ddn_etf.data import Dataset
 
 __all__ = ["train_command"]
@@ -47,10 +50,11 @@ def train_command(
     was not. --epochs is the total, so with a constant learning rate --resume can also make a
     finished run longer.
     """
-    with errors_in_one_line():
+    with errors_in_one_line(), resume_warnings_as_notes():
         if resume and overwrite:
             raise typer.BadParameter("--resume continues what --overwrite would replace; give one")
         with wrong_arguments():
+            options = _without_what_was_in_vain(options, output) if resume else options
             options.check()
         first = is_first_process(options.devices)
         with removed_if_empty(output):
@@ -65,6 +69,20 @@ def train_command(
             _run(options, output, dataset, resume=resume, overwrite=overwrite)
 
 
+def _without_what_was_in_vain(options: TrainOptions, output: Path) -> TrainOptions:
+    """Without options that the run never looked at, where its ``config.toml`` has the same.
+
+    Earlier versions of ``ddn-etf compare`` wrote such into the folders of its runs.
+    """
+    from ddn_etf.commands.effective import in_effect, in_vain
+
+    path = output / CONFIG_NAME
+    if not path.is_file():
+        return options
+    kept = in_vain(read_options(path, {TrainOptions.command: TrainOptions}))
+    return in_effect(options) if in_vain(options).items() <= kept.items() else options
+
+
 def _prepare(output: Path, *, overwrite: bool) -> None:
     from ddn_etf.checkpoints import CHECKPOINT_NAME
     from ddn_etf.report import REPORT_FILES
@@ -75,25 +93,51 @@ def _prepare(output: Path, *, overwrite: bool) -> None:
 
 def _begin(options: TrainOptions, output: Path, dataset: Dataset, *, resume: bool) -> None:
     """The data are there: say in the folder what is run, and take away what is replaced."""
-    from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME
+    from ddn_etf.checkpoints import BACKUP_NAME, CHECKPOINT_NAME, AnotherRunError
     from ddn_etf.files import write_atomically
     from ddn_etf.training import check_resume
 
     if resume:
         [method] = options.methods()
-        check_resume(
-            output / CHECKPOINT_NAME,
-            method,
-            options.seed,
-            dataset,
-            options.settings(),
-            backbone=options.backbone(dataset),
-        )
+        try:
+            check_resume(
+                output / CHECKPOINT_NAME,
+                method,
+                options.seed,
+                dataset,
+                options.settings(),
+                backbone=options.backbone(dataset),
+            )
+        except AnotherRunError as error:
+            raise _in_flags(error, options, output) from error
     else:
         # So that --resume cannot go on with the run that is being replaced.
         for name in (CHECKPOINT_NAME, BACKUP_NAME):
             (output / name).unlink(missing_ok=True)
     write_atomically(output / CONFIG_NAME, config_toml(options))
+
+
+def _in_flags(error: AnotherRunError, options: TrainOptions, output: Path) -> AnotherRunError:
+    """The same error; where the folder knows its flags, in terms of these."""
+    from ddn_etf.checkpoints import CHECKPOINT_NAME, AnotherRunError
+    from ddn_etf.commands.folders import difference, flag, options_of_folder
+
+    if not (output / CONFIG_NAME).is_file():
+        return error
+    kept = options_of_folder(output)
+    if not isinstance(kept, TrainOptions):
+        return error
+    found = difference(kept, replace(options, epochs=kept.epochs))
+    for name in ("seed", "head"):
+        if getattr(kept, name) != getattr(options, name):
+            found = name, getattr(kept, name), getattr(options, name)
+    if found is None:
+        return error
+    name, there, here = found
+    return AnotherRunError(
+        f"{output / CHECKPOINT_NAME} belongs to a run with {flag(name, there)}, and {flag(name, here)} "
+        "is asked for; resume with the same, or start a new run"
+    )
 
 
 def _run(

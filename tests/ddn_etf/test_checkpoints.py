@@ -11,7 +11,9 @@ from torch import nn
 
 from ddn_etf.checkpoints import (
     BACKUP_NAME,
+    AnotherRunError,
     ResumeError,
+    ResumeWarning,
     check_checkpoint,
     read_checkpoint,
     run_identity,
@@ -135,8 +137,9 @@ def test_the_same_run_may_go_on(checkpoint):
     ],
 )
 def test_another_run_may_not(checkpoint, other, message):
-    with pytest.raises(ResumeError, match=message):
+    with pytest.raises(ResumeError, match=message) as caught:
         check_checkpoint(checkpoint, other)
+    assert isinstance(caught.value, AnotherRunError) == ("already has" not in message)
 
 
 def test_a_run_whose_rates_depend_on_its_length_cannot_be_made_longer(checkpoint):
@@ -215,10 +218,38 @@ def test_a_checkpoint_of_an_earlier_version(tmp_path):
     path = tmp_path / "last.ckpt"
     kept = {name: RUN[name] for name in ("head", "seed", "dataset", *SETTINGS.as_table())}
     write_checkpoint(path, {**content(2), "run": kept})
-    with pytest.warns(UserWarning, match="did not keep train_samples, .*, backbone; whether"):
+    with pytest.warns(ResumeWarning, match="did not keep train_samples, .*, backbone; whether"):
         check_checkpoint(path, RUN)
     with pytest.raises(ResumeError, match="seed = 0, and seed = 1"):
         check_checkpoint(path, identity(seed=1))
+
+
+def test_other_versions_are_told_and_do_not_stop_a_run(checkpoint, monkeypatch):
+    found = read_checkpoint(checkpoint)["versions"]
+    assert found["torch"] == torch.__version__
+    assert "ddn-torch" in found
+    assert "versions" not in read_checkpoint(checkpoint)["run"]
+    check_checkpoint(checkpoint, RUN)  # the same versions: no word
+
+    def other(**changed):
+        monkeypatch.setattr("ddn_etf.checkpoints._versions", lambda: {**found, **changed})
+
+    other(torch="9.9")
+    with pytest.warns(
+        ResumeWarning, match=rf"written with torch {torch.__version__[:4]}.*now 9\.9"
+    ):
+        check_checkpoint(checkpoint, RUN)
+    other(commit="abc")
+    write_checkpoint(checkpoint, content(2))
+    other(commit="abd")
+    with pytest.warns(ResumeWarning, match=r"commit abc \(now abd\): .* bit for bit"):
+        check_checkpoint(checkpoint, RUN)
+    # What is not known, here or there, is not compared.
+    monkeypatch.setattr("ddn_etf.checkpoints._versions", dict)
+    check_checkpoint(checkpoint, RUN)
+    write_checkpoint(checkpoint, content(2))
+    other(torch="9.9")
+    check_checkpoint(checkpoint, RUN)
 
 
 def test_no_file(tmp_path):

@@ -69,7 +69,10 @@ def test_an_output_folder_that_cannot_be_written_to(command, tmp_path):
         (("train", "--schedule", "step"), "unknown schedule 'step'; known schedules: constant"),
         (("train", "--dataset", "letters"), "unknown data set 'letters'; known: digits"),
         (("train", "--model", "brain"), "unknown backbone 'brain'; known: small-convnet"),
-        (("train", "--dataset", "mnist"), "'mnist' is read from files: give the folder"),
+        (
+            ("train", "--dataset", "mnist"),
+            "read from files: give the folder that holds them with --data",
+        ),
         (("compare", "--epochs", "0"), "Invalid value for '--epochs':"),
         (("train", "--epochs", "0"), "Invalid value for '--epochs':"),
         (("compare", "--seeds", "0"), "Invalid value for '--seeds':"),
@@ -80,6 +83,8 @@ def test_an_output_folder_that_cannot_be_written_to(command, tmp_path):
         (("compare", "--accelerator", "abacus"), "accelerator must be one of cpu, gpu"),
         (("train", "--resume", "--overwrite"), "--resume continues what --overwrite would replace"),
         (("compare", "--resume", "--overwrite"), "--resume keeps what --overwrite would replace"),
+        (("train", "--dim", "5"), "10 classes"),
+        (("train", "--imbalance", "100000"), "class"),
         (("compete",), "No such command 'compete'"),
     ],
 )

@@ -21,7 +21,7 @@ from ddn_etf.compare import (
 from ddn_etf.history import EpochRecord
 from ddn_etf.methods import DEFAULT_METHODS, METHODS
 from ddn_etf.settings import TrainingSettings
-from ddn_etf.training import train
+from ddn_etf.training import check_resume, load_classifier, train
 
 HEADS = [method.name for method in DEFAULT_METHODS]
 MEASURED = ("train_accuracy", "test_accuracy", "train_NC1", "test_NC1")
@@ -240,3 +240,15 @@ def test_curve_of_runs_by_hand():
 def test_over_seeds():
     assert over_seeds(by_hand({0: [1.0]})) == "one seed"
     assert over_seeds(by_hand({0: [1.0], 5: [1.0]})) == "median over 2 seeds"
+
+
+def test_folders_may_be_text(small_digits, quick, tmp_path):
+    short = replace(quick, epochs=1)
+    compare((LINEAR,), (0,), small_digits, short, folder=str(tmp_path))
+    place = run_folder(str(tmp_path), "linear", 0)
+    assert (place / "last.ckpt").is_file()
+    path = str(place / "last.ckpt")
+    check_resume(path, LINEAR, 0, small_digits, short)
+    kept = load_classifier(path, LINEAR, small_digits, short)
+    again = train(LINEAR, 0, small_digits, short, checkpoint_dir=str(place), resume=True)
+    assert again.history == kept.history

@@ -8,7 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from ddn_etf.class_means import CumulativeAverage
 from ddn_etf.compare import compare
+from ddn_etf.data import SymmetricNoise, digits, noisy
+from ddn_etf.head_options import HeadOptions
 from ddn_etf.history import history_csv
 from ddn_etf.methods import DEFAULT_METHODS
 from ddn_etf.report import REPORT_FILES, Origin, report_html, write_report
@@ -73,6 +76,27 @@ def test_the_page_says_how_it_was_made(comparison):
     assert "torch</th><td>99.1</td>" in text
     assert "No data." in text
     assert "ddn_etf.compare.compare" not in text
+
+
+def test_the_page_says_which_options_heads_have(comparison):
+    plain = report_html(comparison, [])
+    assert "options of" not in plain
+    assert "stands in its place" not in plain
+    options = HeadOptions(CumulativeAverage(), 0.25, class_balanced=True, warm_up_epochs=2)
+    methods = tuple(
+        each.with_options(options) if each.follows_means else each for each in DEFAULT_METHODS
+    )
+    text = " ".join(report_html(replace(comparison, methods=methods), []).split())
+    assert text.count("options of") == 1
+    row = "average CumulativeAverage(), proximal weight 0.25, class balanced True, warm up epochs 2"
+    assert f'<th scope="row">options of nearest ETF</th><td>{row}</td>' in text
+    assert text.count("In the first 2 epochs a learned classifier with rows of unit length") == 1
+
+
+def test_the_page_says_that_labels_are_wrong(comparison):
+    assert "made wrong on purpose" not in report_html(comparison, [])
+    dataset, _ = noisy(digits(), SymmetricNoise(0.2), seed=0)
+    assert "made wrong on purpose" in report_html(replace(comparison, dataset=dataset.name), [])
 
 
 def test_text_is_escaped_in_the_page(comparison):

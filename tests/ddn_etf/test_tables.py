@@ -50,6 +50,13 @@ def test_the_table_has_a_row_per_quantity_and_a_column_per_head(comparison):
     assert rows[9][1] == "never"
 
 
+def test_large_numbers_are_short():
+    values = {"train_accuracy": 10.0, "train_NC1": 123456789.0, "train_NC3": 1.5}
+    _, rows = run_table([EpochRecord("linear", 0, 1, values)])
+    cells = dict(rows)
+    assert (cells["NC1 (train)"], cells["NC3 (train)"]) == ("1.235e+08", "1.5000")
+
+
 def test_the_full_table_has_everything(comparison):
     header, rows = full_table(comparison)
     assert header == ["", "learned", "fixed ETF", "nearest ETF"]
@@ -68,6 +75,17 @@ def test_no_range_where_all_seeds_agree(comparison):
     for table in (summary_table(one_seed), full_table(one_seed)):
         assert not any("[" in cell for row in table[1] for cell in row)
     assert table_title(one_seed) == "digits after 2 epochs: one seed [range]"
+
+
+def test_heads_with_fewer_seeds_say_so(comparison):
+    fewer = replace(
+        comparison,
+        records=tuple(r for r in comparison.records if (r.head, r.seed) != ("linear", 1)),
+    )
+    for header, _ in (summary_table(fewer), full_table(fewer)):
+        assert header == ["", "learned (1 of 2 seeds)", "fixed ETF", "nearest ETF"]
+    assert table_title(fewer) == "digits after 2 epochs: median over 1–2 seeds [range]"
+    assert table_title(comparison) == "digits after 2 epochs: median over 2 seeds [range]"
 
 
 def test_the_table_of_one_run(comparison):

@@ -17,6 +17,7 @@ from ddn_etf.commands.configuration import (
     read_options,
     with_options,
 )
+from ddn_etf.commands.options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,3 +168,11 @@ def test_a_folder_with_several_commands_or_none(tmp_path):
 
 def test_options_are_values():
     assert replace(Options(), hours=4) == Options(hours=4)
+
+
+def test_the_folder_of_another_command(tmp_path):
+    (tmp_path / "config.toml").write_text("[ufm-minimize]\n")
+    with pytest.raises(
+        ConfigurationError, match="is a folder of ddn-etf ufm-minimize; give one of"
+    ):
+        read_options(tmp_path / "config.toml", {"train": TrainOptions})

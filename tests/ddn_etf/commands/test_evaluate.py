@@ -37,6 +37,16 @@ def test_an_earlier_checkpoint(trained, tmp_path, invoke, rows):
     assert {row["epochs"] for row in rows(tmp_path / "evaluation.csv")} == {"1"}
 
 
+def test_a_checkpoint_that_is_not_there(trained, tmp_path, invoke):
+    arguments = ("evaluate", trained, "--output", tmp_path, "--checkpoint")
+    status, output = invoke(*arguments, "nope.ckpt")
+    assert status == 1
+    assert output == (
+        f"Error: there is no checkpoint {trained / 'nope.ckpt'}; {trained} has last.ckpt and "
+        "previous.ckpt"
+    )
+
+
 def test_other_data(trained, tmp_path, invoke):
     # Two numbers per sample are no images of one channel.
     status, output = invoke("evaluate", trained, "--dataset", "gaussian-mixture")
@@ -44,7 +54,7 @@ def test_other_data(trained, tmp_path, invoke):
     assert "an input has shape" in output
     status, output = invoke("evaluate", trained, "--dataset", "mnist")
     assert status == 2
-    assert "give the folder that holds them" in output
+    assert "give the folder that holds them with --data-folder" in output
 
 
 def test_a_folder_that_is_not_looked_at_is_told(trained, tmp_path, invoke):
@@ -66,7 +76,7 @@ def test_another_accelerator(trained, tmp_path, invoke, monkeypatch):
     assert status == 2
     assert "accelerator must be one of cpu, gpu, found 'abacus'" in output
     # There is no GPU where this is tested: meta stands for another device.
-    monkeypatch.setattr("ddn_etf.commands.options._check_gpus", lambda devices: None)
+    monkeypatch.setattr("ddn_etf.commands.options.check_gpus", lambda devices: None)
     seen = []
 
     def evaluate(classifier, dataset):

@@ -112,7 +112,9 @@ def test_options_of_heads():
     assert (linear, fixed) == DEFAULT_METHODS[:2]
     assert nearest.options == expected
     [note] = CompareOptions(**options).notes()
-    assert "class_balanced, warm_up_epochs: only for heads that follow" in note
+    assert note.startswith(
+        "--average, --proximal-weight, --class-balanced, --warm-up: only for heads"
+    )
     assert note.endswith("not for linear, fixed-etf")
 
 
@@ -122,11 +124,26 @@ def test_options_that_no_head_has():
         CompareOptions(heads="linear,fixed-etf", class_balanced=True),
     ):
         with pytest.raises(
-            ValueError, match=r"head 'linear' has no class_balanced: only .*nearest-"
+            ValueError, match=r"head 'linear' has no --class-balanced: only .*nearest-"
         ):
             options.check()
-    with pytest.raises(ValueError, match="warm_up = 3 leaves no epoch of 3"):
+    with pytest.raises(ValueError, match="--warm-up 3 leaves no epoch of --epochs 3"):
         TrainOptions(warm_up=3, epochs=3).check()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("imbalance", "step"), ("label_noise", "asymmetric")])
+def test_a_kind_of_nothing(name, kind):
+    flag = "--" + name.replace("_", "-")
+    options = TrainOptions(**{f"{name}_kind": kind})
+    with pytest.raises(ValueError, match=f"{flag}-kind {kind} says how .* without {flag} none"):
+        options.check()
+    replace(options, **{name: 1.0 if name == "imbalance" else 0.1}).check()
+
+
+def test_no_label_noise():
+    none = TrainOptions(label_noise=0.0, label_noise_kind="asymmetric")
+    none.check()
+    assert none.variant() == TrainOptions().variant()
 
 
 def test_the_train_split_is_changed_and_the_test_split_is_not():
@@ -168,6 +185,15 @@ def test_a_head_that_needs_a_hierarchy(head):
     assert options.load_data().hierarchy.num_classes == 10
     with pytest.raises(ValueError, match="'fashion-mnist' has none; data sets with one: digits, "):
         TrainOptions(head=head, dataset="fashion-mnist").check()
+
+
+def test_a_loss_that_needs_a_hierarchy():
+    TrainOptions(loss="hierarchy-aware").check()
+    for dataset in ("gaussian-mixture", "mnist"):
+        with pytest.raises(
+            ValueError, match=f"loss 'hierarchy-aware' follows .*'{dataset}' has none; .*: digits, "
+        ):
+            TrainOptions(loss="hierarchy-aware", dataset=dataset, model="mlp").check()
 
 
 def test_the_backbone_fits_the_data():

@@ -54,7 +54,7 @@ def test_several_folders_in_one_table(two_runs, tmp_path, invoke, rows):
     folders = (two_runs / "linear", two_runs / "fixed-etf")
     status, output = invoke("report", *folders, "--output", tmp_path)
     assert status == 0, output
-    assert "learned fixed ETF" in output
+    assert "learned (1 of 2 seeds) fixed ETF (1 of 2 seeds)" in output
     found = {(row["head"], row["seed"]) for row in rows(tmp_path / "history.csv")}
     assert found == {("linear", "0"), ("fixed-etf", "1")}
     page = (tmp_path / "report.html").read_text()
@@ -80,7 +80,7 @@ def test_folders_that_do_not_belong_together(two_runs, trained, tmp_path, invoke
     linear = two_runs / "linear"
     status, output = invoke("report", linear, trained, "--output", tmp_path)
     assert status == 1
-    assert f"{linear} was run with epochs = 1 and {trained} with epochs = 2" in output
+    assert f"{linear} was run with --epochs 1 and {trained} with --epochs 2" in output
     status, output = invoke("report", linear, linear, "--output", tmp_path)
     assert status == 1
     assert "a run with head linear and seed 0, and so has another of the folders" in output

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import tomllib
@@ -197,15 +198,26 @@ def test_variants_are_in_the_run_folder_and_in_the_identity(tmp_path, invoke):
     status, output = invoke(*again)
     assert status == 0, output
     for flag, value, message in (
-        ("--label-noise", "0.2", "dataset = 'digits, imbalance 4 (exponential), seed 0, label noi"),
-        ("--batches", "shuffled", "batches = 'Stratified()', and batches = 'Shuffled()'"),
-        ("--loss-options", "gamma=3", "loss = 'Focal("),
-        ("--average", "exponential", "head options = "),
-        ("--proximal-weight", "0.1", "head options = "),
+        ("--label-noise", "0.2", "--label-noise 0.1"),
+        ("--batches", "shuffled", "--batches stratified"),
+        ("--loss-options", "gamma=3", "--loss-options gamma=1"),
+        ("--average", "exponential", "--average cumulative"),
+        ("--proximal-weight", "0.1", "--proximal-weight 0.01"),
+        ("--seed", "1", "--seed 0"),
+        ("--no-class-balanced", None, "--class-balanced"),
     ):
-        status, output = invoke(*again, flag, value)
+        words = [word for word in (flag, value) if word is not None]
+        status, output = invoke(*again, *words)
         assert status == 1, output
-        assert f"belongs to a run with {message}" in output
+        expected = f"a run with {message}, and {' '.join(words)} is asked for; resume with the same"
+        assert f"last.ckpt belongs to {expected}" in output
+    # Without the flags of the folder the difference is told as the checkpoint knows it.
+    (tmp_path / "config.toml").rename(tmp_path / "mine.toml")
+    mine = ("train", "--config", tmp_path / "mine.toml", "--output", tmp_path, "--resume")
+    status, output = invoke(*mine, "--batches", "shuffled")
+    assert status == 1
+    assert "belongs to a run with batches = 'Stratified()', and batches = 'Shuffled()'" in output
+    (tmp_path / "mine.toml").rename(tmp_path / "config.toml")
     status, output = invoke("evaluate", tmp_path, "--output", tmp_path / "measured")
     assert status == 0, output
     status, output = invoke("report", tmp_path, "--output", tmp_path / "again")
@@ -216,7 +228,7 @@ def test_variants_are_in_the_run_folder_and_in_the_identity(tmp_path, invoke):
 def test_an_option_that_the_head_does_not_have(tmp_path, invoke):
     status, output = invoke("train", "--output", tmp_path, "--head", "linear", "--warm-up", "1")
     assert status == 2
-    assert "head 'linear' has no warm_up_epochs: only heads that follow the class means" in output
+    assert "head 'linear' has no --warm-up: only heads that follow the class means" in output
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])
@@ -261,12 +273,26 @@ def test_resume_without_a_checkpoint(tmp_path, invoke):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_other_versions_are_a_note(trained, tmp_path, invoke, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    again = ("train", "--config", folder / "config.toml", "--output", folder, "--resume")
+    assert "Note" not in invoke(*again)[1]
+    monkeypatch.setattr("ddn_etf.checkpoints._versions", lambda: {"torch": "9.9"})
+    status, output = invoke(*again, "--epochs", "3")
+    assert status == 0, output
+    assert output.count(f"Note: {folder / 'last.ckpt'} was written with torch ") == 1
+    assert "(now 9.9): what comes after it need not be" in output
+    # The checkpoint of the third epoch is one of the new version.
+    assert "Note" not in invoke(*again, "--epochs", "3")[1]
+
+
 def test_resume_of_another_run_changes_nothing(trained, invoke):
     before = {path: path.read_bytes() for path in trained.iterdir() if path.is_file()}
     config = ("--config", trained / "config.toml", "--output", trained, "--resume")
     status, output = invoke("train", *config, "--head", "linear")
     assert status == 1
-    assert "belongs to a run with head = 'nearest-etf', and head = 'linear' is asked for" in output
+    assert "belongs to a run with --head nearest-etf, and --head linear is asked for" in output
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -274,7 +300,7 @@ def test_resume_of_another_run_changes_nothing(trained, invoke):
     ("arguments", "status", "message"),
     [
         (("--batch-size", "1348"), 1, "batch_size = 1348 must lie between 1 and the number of tr"),
-        (("--dim", "8"), 1, "use dim >= 9"),
+        (("--dim", "8"), 2, "use dim >= 9"),
         (("--dataset", "gaussian-mixture"), 2, "an input has shape"),
         (("--tensorboard",), 1, "A log for TensorBoard needs the package 'tensorboard'"),
         (("--accelerator", "gpu"), 2, "accelerator gpu with devices = 1: PyTorch finds 0"),
