@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from ddn_etf.ufm import Bias, FeaturesModel, Solver, UnconstrainedFeatures
+    import ddn_etf.ufm.solvers
+    from ddn_etf.ufm import Bias, FeaturesModel, UnconstrainedFeatures
 
 __all__ = ["ModelOptions", "UfmMinimizeOptions", "UfmSaddlesOptions"]
 
@@ -165,7 +166,7 @@ class UfmMinimizeOptions(ModelOptions):
             weight_decay_H=self.weight_decay_h,
         )
 
-    def solver_object(self) -> Solver:
+    def solver_object(self) -> ddn_etf.ufm.solvers.Solver:
         """The solver.
 
         Raises:
@@ -174,7 +175,7 @@ class UfmMinimizeOptions(ModelOptions):
         """
         from ddn_etf.ufm import LBFGS, GradientDescent, TrustRegion
 
-        solvers: dict[str, Solver] = {
+        solvers: dict[str, ddn_etf.ufm.solvers.Solver] = {
             "lbfgs": LBFGS(),
             "newton-cg": TrustRegion(),
             "gradient-descent": GradientDescent(0.5),
@@ -189,7 +190,7 @@ class UfmMinimizeOptions(ModelOptions):
                     f"{name.replace('_', '-')} belongs to gradient descent, and the solver is "
                     f"{self.solver}: leave it out, or give --solver gradient-descent"
                 )
-        changed: Solver = replace(chosen, **given)  # type: ignore[type-var]
+        changed: ddn_etf.ufm.solvers.Solver = replace(chosen, **given)  # type: ignore[type-var]
         return changed
 
 

@@ -108,7 +108,7 @@ class Certificate:
         bound is met, f - D <= tolerance f + 1e-12, the last number being the rounding of f. So True is a
         guarantee for the value, f <= (1 + tolerance) f* to first order. For the point itself it is one
         only where another critical point with so nearly the same value cannot be: not where
-        |K√(nλ_Wλ_H) - 1| <= tolerance.
+        ``|K√(nλ_Wλ_H) - 1| <= tolerance``.
 
         False without :attr:`excess` worth speaking of says that the solver stopped early.
         """
