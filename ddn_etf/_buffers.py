@@ -64,10 +64,7 @@ def refuse_vmap(*tensors: Tensor) -> None:
     if torch.compiler.is_compiling():
         return
     for tensor in tensors:
-        found = tensor
-        while _functorch.is_gradtrackingtensor(found):
-            found = _functorch.get_unwrapped(found)
-        if _functorch.is_batchedtensor(found):
+        if _functorch.is_batchedtensor(_without_gradient_levels(tensor)):
             raise DerivativeError(
                 "a training step is mapped over several batches by torch.vmap: each would leave other "
                 "class means behind. Map over heads in evaluation mode, or loop over the batches"
@@ -79,11 +76,16 @@ def _constant(tensor: Tensor) -> Tensor:
         return tensor
     if forward_ad._current_level >= 0:
         tensor = forward_ad.unpack_dual(tensor).primal
-    while _functorch.is_gradtrackingtensor(tensor):
-        tensor = _functorch.get_unwrapped(tensor)
+    tensor = _without_gradient_levels(tensor)
     if tensor.is_inference():
         with torch.inference_mode(False):
             return tensor.clone()
+    return tensor
+
+
+def _without_gradient_levels(tensor: Tensor) -> Tensor:
+    while _functorch.is_gradtrackingtensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
     return tensor
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from ddn_etf.commands.shared import (
     wide_console,
     wrong_arguments,
 )
+from ddn_etf.commands.ufm_folders import check_same_options, command_to_go_on, write_results
 from ddn_etf.commands.ufm_options import UfmOptions
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def ufm_command(
 
 def _kept(options: UfmOptions, output: Path) -> list[Run]:
     """The finished runs of a folder with the same options, of whatever heads and seeds."""
-    from ddn_etf.commands.ufm_folders import check_same_options
     from ddn_etf.ufm.experiment import Run
     from ddn_etf.ufm.rows import read_rows
 
@@ -116,10 +115,9 @@ def _run(
         with reproducible(0, options.threads):
             return run_experiment(settings, on_run=tell, finished=kept)
     except KeyboardInterrupt:
-        where, config = shlex.quote(str(output)), shlex.quote(str(output / CONFIG_NAME))
         raise interrupted(
             f"{len(finished)} finished runs are kept in {output / 'runs.csv'}.",
-            f"ddn-etf ufm --config {config} --output {where} --resume",
+            command_to_go_on(options.command, output, "--resume"),
         ) from None
 
 
@@ -146,7 +144,6 @@ def _table(result: ExperimentResult) -> tuple[list[str], list[list[str]]]:
 def _write(
     options: UfmOptions, result: ExperimentResult, kept: list[Run], output: Path
 ) -> list[Path]:
-    from ddn_etf.files import write_atomically
     from ddn_etf.history import csv_text
     from ddn_etf.report import Origin, render_page
     from ddn_etf.ufm.experiment import Run
@@ -187,9 +184,7 @@ def _write(
             figures=[figure],
         ),
     }
-    (output / "figures").mkdir(exist_ok=True)
-    for name, content in contents.items():
-        write_atomically(output / name, content)
+    write_results(output, contents)
     return [output / name for name in contents]
 
 

@@ -1,16 +1,32 @@
-"""Folders of the ``ufm`` commands: whether their runs are those that are asked for, and tables back."""
+"""Folders of the ``ufm`` commands: what is in them, how it gets there, and which command goes on."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from ddn_etf.commands.configuration import CONFIG_NAME, Options, read_options
 from ddn_etf.commands.folders import FolderError
 
-__all__ = ["check_same_options", "read_column"]
+__all__ = ["check_same_options", "command_to_go_on", "read_column", "write_results"]
+
+
+def command_to_go_on(command: str, folder: Path, flag: str) -> str:
+    """The command line that takes up what was interrupted: ``flag`` says how."""
+    where, config = shlex.quote(str(folder)), shlex.quote(str(folder / CONFIG_NAME))
+    return f"ddn-etf {command} --config {config} --output {where} {flag}"
+
+
+def write_results(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files by their names in the folder, figures included."""
+    from ddn_etf.files import write_atomically
+
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
 
 
 def check_same_options(options: Options, folder: Path, *, may_differ: Sequence[str]) -> None:

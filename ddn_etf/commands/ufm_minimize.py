@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,12 @@ from ddn_etf.commands.shared import (
     text_table,
     wide_console,
     wrong_arguments,
+)
+from ddn_etf.commands.ufm_folders import (
+    check_same_options,
+    command_to_go_on,
+    read_column,
+    write_results,
 )
 from ddn_etf.commands.ufm_model_options import UfmMinimizeOptions
 
@@ -109,17 +114,15 @@ def _run(
                 note = "  (kept)" if seed in kept else ""
                 console.print(f"seed {seed}  {_words(finished[seed])}{note}", highlight=False)
     except KeyboardInterrupt:
-        where, config = shlex.quote(str(output)), shlex.quote(str(output / CONFIG_NAME))
         raise interrupted(
             f"{len(finished)} finished seeds are kept in {output / 'runs.csv'}.",
-            f"ddn-etf ufm-minimize --config {config} --output {where} --resume",
+            command_to_go_on(options.command, output, "--resume"),
         ) from None
     return runs
 
 
 def _kept(options: UfmMinimizeOptions, output: Path) -> dict[int, Ended]:
     """The finished seeds of a folder with the same options."""
-    from ddn_etf.commands.ufm_folders import check_same_options, read_column
     from ddn_etf.ufm import MinimizationRun
     from ddn_etf.ufm.rows import read_rows
 
@@ -205,7 +208,6 @@ def _write(
     known: ClosedForm | None,
     output: Path,
 ) -> list[Path]:
-    from ddn_etf.files import write_atomically
     from ddn_etf.report import Origin, render_page
     from ddn_etf.versions import versions
 
@@ -225,9 +227,7 @@ def _write(
             figures=[figure],
         ),
     }
-    (output / "figures").mkdir(exist_ok=True)
-    for name, content in contents.items():
-        write_atomically(output / name, content)
+    write_results(output, contents)
     return [output / name for name in (CONFIG_NAME, "runs.csv", "histories", *contents)]
 
 

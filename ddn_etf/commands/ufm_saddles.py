@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from ddn_etf.commands.shared import (
     wide_console,
     wrong_arguments,
 )
+from ddn_etf.commands.ufm_folders import command_to_go_on, write_results
 from ddn_etf.commands.ufm_model_options import UfmSaddlesOptions
 
 if TYPE_CHECKING:
@@ -70,11 +70,10 @@ def ufm_saddles_command(
                 )
         except KeyboardInterrupt:
             _save_points(options, found, output)
-            where, config = shlex.quote(str(output)), shlex.quote(str(output / CONFIG_NAME))
             raise interrupted(
                 f"The {len(found)} points found so far are in {output / 'points.csv'}. Searches "
                 "follow from one seed, so that they start anew.",
-                f"ddn-etf ufm-saddles --config {config} --output {where} --overwrite",
+                command_to_go_on(options.command, output, "--overwrite"),
             ) from None
         console.print(text_table(_title(report), *_table(report)))
         for line in _findings(options, model, report):
@@ -156,7 +155,6 @@ def _write(
     report: StrictSaddleReport,
     output: Path,
 ) -> list[Path]:
-    from ddn_etf.files import write_atomically
     from ddn_etf.history import csv_text
     from ddn_etf.report import Origin, render_page
     from ddn_etf.versions import versions
@@ -178,10 +176,8 @@ def _write(
             figures=[figure],
         ),
     }
-    (output / "figures").mkdir(exist_ok=True)
     _save_points(options, list(report.points), output)
-    for name, content in contents.items():
-        write_atomically(output / name, content)
+    write_results(output, contents)
     return [output / name for name in (CONFIG_NAME, "points.csv", *contents)]
 
 

@@ -70,6 +70,8 @@ class Head(nn.Module):
     weight: Tensor
     bias: Tensor
     schedule_step: Tensor
+    _scheduled_step: int
+    _step_copy: HostCopy
 
     def __init__(self, dim: int, num_classes: int, temperature: float | Schedule | None) -> None:
         super().__init__()
@@ -108,14 +110,10 @@ class Head(nn.Module):
         if not self._schedules:
             return
         self._follow_state()
-        self._scheduled_step += steps
-        try:
-            values = self._scheduled(self._scheduled_step)
-        except BaseException:
-            self._scheduled_step -= steps
-            raise
-        self.schedule_step = self.schedule_step + steps
-        self._step_copy.write(self._scheduled_step, self.schedule_step)
+        step = self._scheduled_step + steps
+        values = self._scheduled(step)
+        self._scheduled_step, self.schedule_step = step, self.schedule_step + steps
+        self._step_copy.write(step, self.schedule_step)
         self._change(values)
 
     def _follow(self, name: str, value: float | Schedule) -> None:
