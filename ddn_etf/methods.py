@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ddn_etf._names import find_named
-from ddn_etf.data.registry import DATASETS
+from ddn_etf.data.registry import names_with_hierarchy
 from ddn_etf.frames import orthogonal_frame, softmax_code
 from ddn_etf.head_options import HeadOptions
 from ddn_etf.heads import (
@@ -126,7 +126,7 @@ class Method:
                 raise ValueError(
                     f"head {self.name!r} follows a hierarchy of the classes: give distances "
                     f"({num_classes}, {num_classes}), for example those of a data set that has one "
-                    f"({_names_with_hierarchy()})"
+                    f"({names_with_hierarchy()})"
                 )
             if len(distances) != num_classes:
                 raise ValueError(
@@ -343,9 +343,5 @@ def check_hierarchy(methods: Iterable[Method], dataset: str, *, has_hierarchy: b
         if method.needs_hierarchy and not has_hierarchy:
             raise ValueError(
                 f"head {method.name!r} follows a hierarchy of the classes, and the data set "
-                f"{dataset!r} has none; data sets with one: {_names_with_hierarchy()}"
+                f"{dataset!r} has none; data sets with one: {names_with_hierarchy()}"
             )
-
-
-def _names_with_hierarchy() -> str:
-    return ", ".join(name for name, source in DATASETS.items() if source.has_hierarchy)

@@ -80,14 +80,13 @@ def check_loss(options: TrainingOptions, source: DatasetSource) -> None:
     Raises:
         ValueError: there is none.
     """
-    from ddn_etf.data import DATASETS
+    from ddn_etf.data.registry import names_with_hierarchy
     from ddn_etf.losses import HierarchyAware
 
     if isinstance(options.settings().loss, HierarchyAware) and not source.has_hierarchy:
-        having = ", ".join(name for name, each in DATASETS.items() if each.has_hierarchy)
         raise ValueError(
             f"loss {options.loss!r} follows a hierarchy of the classes, and the data set "
-            f"{source.name!r} has none; data sets with one: {having}"
+            f"{source.name!r} has none; data sets with one: {names_with_hierarchy()}"
         )
 
 

@@ -9,7 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from ddn_etf.commands.configuration import CONFIG_NAME, Options, read_options
-from ddn_etf.commands.folders import FolderError
 
 __all__ = ["check_same_options", "command_to_go_on", "read_column", "write_results"]
 
@@ -41,6 +40,8 @@ def check_same_options(options: Options, folder: Path, *, may_differ: Sequence[s
         ConfigurationError: no readable ``config.toml``.
         FolderError: another field differs; names it with both values.
     """
+    from ddn_etf.commands.folders import FolderError
+
     before = read_options(folder / CONFIG_NAME, {options.command: type(options)})
     for field in fields(options):
         old, new = getattr(before, field.name), getattr(options, field.name)
@@ -59,6 +60,8 @@ def read_column(path: Path, name: str) -> list[float]:
     Raises:
         FolderError: a cell that is no number.
     """
+    from ddn_etf.commands.folders import FolderError
+
     if not path.is_file():
         return []
     try:

@@ -18,7 +18,7 @@ from ddn_etf.data.matlab import svhn
 from ddn_etf.data.mixtures import gaussian_mixture
 from ddn_etf.hierarchy.known import balanced_hierarchy
 
-__all__ = ["DATASETS", "DatasetSource", "find_dataset"]
+__all__ = ["DATASETS", "DatasetSource", "find_dataset", "names_with_hierarchy"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,8 @@ def find_dataset(name: str) -> DatasetSource:
         ValueError: the name is not known; the message lists those that are.
     """
     return find_named("data set", name, DATASETS)
+
+
+def names_with_hierarchy() -> str:
+    """The data sets that have a hierarchy of their classes, for messages."""
+    return ", ".join(name for name, source in DATASETS.items() if source.has_hierarchy)
